@@ -1,0 +1,122 @@
+"""Token strings, prompts and the keyword separator of SAP²: their one home.
+
+A row's user turn looks like this (one line)::
+
+    <audio>Transcribe speech to text according to keywords may appear in the utterance.
+    Possible keywords are: <|startofcontext|>emily, wozniak<|endofcontext|>
+
+The strings are those of the released SAP² data, so that its rows and this project's are
+interchangeable. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+START_OF_CONTEXT = "<|startofcontext|>"
+END_OF_CONTEXT = "<|endofcontext|>"
+CONTEXT_TOKEN = "<|context|>"
+"""Placeholder of one pooled embedding. Written by the template, never by a user."""
+SAP_TOKENS = (START_OF_CONTEXT, END_OF_CONTEXT, CONTEXT_TOKEN)
+
+AUDIO_TOKEN = "<|AUDIO|>"
+AUDIO_BOS = "<|audio_bos|>"
+AUDIO_EOS = "<|audio_eos|>"
+AUDIO_TAG = "<audio>"
+"""Marks the place of an audio in a row (ms-swift's tag)."""
+
+KEYWORD_SEPARATOR = ", "
+NO_KEYWORDS = "none"
+"""What stage one replies when no keyword of the list is spoken."""
+
+PRUNE_PROMPT = "Select keywords that may appear in the speech from the following keywords list: {context}"
+ASR_PROMPT = (
+    "Transcribe speech to text according to keywords may appear in the utterance. Possible keywords are: {context}"
+)
+PLAIN_ASR_PROMPT = "Transcribe speech to text.{context}"
+JOINT_PROMPT = (
+    "Select keywords that may appear in the speech from the following keywords list, "
+    "then transcribe the speech to text: {context}"
+)
+JOINT_REPLY = "Selected keywords are: {keywords}.\nTranscription: {transcript}"
+
+_JOINT_REPLY = re.compile(
+    r"\s*Selected keywords are: ?(?P<keywords>.*?)\.\s*\n\s*Transcription: ?(?P<transcript>.*)", re.S
+)
+_TRANSCRIPTION = re.compile(r"Transcription: ?(?P<transcript>.*)", re.S)
+
+
+class JointReply(NamedTuple):
+    """The two parts of a joint reply."""
+
+    keywords: list[str]
+    transcript: str
+
+
+def format_keywords(keywords: Iterable[str]) -> str:
+    """Join keywords with :data:`KEYWORD_SEPARATOR`."""
+    return KEYWORD_SEPARATOR.join(keywords)
+
+
+def parse_keywords(text: str) -> list[str]:
+    """Split a keyword list at commas, or at spaces where it has no comma (the released data has both).
+
+    >>> parse_keywords("steve wozniak, emily")
+    ['steve wozniak', 'emily']
+    >>> parse_keywords("wozniak emily")
+    ['wozniak', 'emily']
+    """
+    parts = text.split(",") if "," in text else text.split()
+    return [part.strip() for part in parts if part.strip()]
+
+
+def format_context(keywords: Iterable[str]) -> str:
+    """The keywords between their two delimiters. The keywords must be clean (:func:`sap2.text.clean_keyword`)."""
+    return START_OF_CONTEXT + format_keywords(keywords) + END_OF_CONTEXT
+
+
+def prune_prompt(keywords: Iterable[str]) -> str:
+    """Stage one: which of these keywords are spoken? (paper, section "Speech-Aware Context Pruning")."""
+    return PRUNE_PROMPT.format(context=format_context(keywords))
+
+
+def asr_prompt(keywords: Iterable[str]) -> str:
+    """Stage two: transcribe with these keywords; without any, the plain prompt and an empty context."""
+    keywords = list(keywords)
+    prompt = ASR_PROMPT if keywords else PLAIN_ASR_PROMPT
+    return prompt.format(context=format_context(keywords))
+
+
+def joint_prompt(keywords: Iterable[str]) -> str:
+    """Both stages in one reply (the paper's JPI baseline)."""
+    return JOINT_PROMPT.format(context=format_context(keywords))
+
+
+def prune_reply(keywords: Iterable[str]) -> str:
+    """The target of stage one: the spoken keywords, or :data:`NO_KEYWORDS`."""
+    return format_keywords(keywords) or NO_KEYWORDS
+
+
+def parse_prune_reply(reply: str) -> list[str]:
+    """Keywords of a stage-one reply, in its order, each once. Any text is a valid reply."""
+    reply = reply.strip().rstrip(".")
+    if reply.lower() == NO_KEYWORDS:
+        return []
+    parts = [part.strip() for part in reply.split(",")]
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def joint_reply(keywords: Iterable[str], transcript: str) -> str:
+    """The target of the joint baseline."""
+    return JOINT_REPLY.format(keywords=prune_reply(keywords), transcript=transcript)
+
+
+def parse_joint_reply(reply: str) -> JointReply | None:
+    """Both parts of a joint reply, or None where it has no ``Transcription:`` part."""
+    match = _JOINT_REPLY.match(reply)
+    if match:
+        return JointReply(parse_prune_reply(match["keywords"]), match["transcript"].strip())
+    match = _TRANSCRIPTION.search(reply)
+    return JointReply([], match["transcript"].strip()) if match else None
