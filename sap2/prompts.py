@@ -45,7 +45,7 @@ JOINT_REPLY = "Selected keywords are: {keywords}.\nTranscription: {transcript}"
 _JOINT_REPLY = re.compile(
     r"\s*Selected keywords are: ?(?P<keywords>.*?)\.\s*\n\s*Transcription: ?(?P<transcript>.*)", re.S
 )
-_TRANSCRIPTION = re.compile(r"Transcription: ?(?P<transcript>.*)", re.S)
+_TRANSCRIPTION = re.compile(r"Transcription: ?(?P<transcript>.*)", re.DOTALL)
 
 
 class JointReply(NamedTuple):

@@ -147,10 +147,10 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         try:
             yield stream
         except BaseException:
-            os.unlink(stream.name)
+            Path(stream.name).unlink()
             raise
     # NamedTemporaryFile is private to its owner; an output follows the umask like any other file
     umask = os.umask(0)
     os.umask(umask)
-    os.chmod(stream.name, 0o666 & ~umask)
-    os.replace(stream.name, path)
+    Path(stream.name).chmod(0o666 & ~umask)
+    Path(stream.name).replace(path)
