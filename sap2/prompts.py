@@ -73,8 +73,14 @@ def parse_keywords(text: str) -> list[str]:
 
 
 def format_context(keywords: Iterable[str]) -> str:
-    """The keywords between their two delimiters. The keywords must be clean (:func:`sap2.text.clean_keyword`)."""
-    return START_OF_CONTEXT + format_keywords(keywords) + END_OF_CONTEXT
+    """The keywords between their two delimiters. The keywords must be clean (:func:`sap2.text.clean_keyword`).
+
+    One keyword of several words gets a comma after it, since :func:`parse_keywords` splits a list without any comma
+    at the spaces.
+    """
+    keywords = list(keywords)
+    closing = "," if len(keywords) == 1 and " " in keywords[0] else ""
+    return START_OF_CONTEXT + format_keywords(keywords) + closing + END_OF_CONTEXT
 
 
 def prune_prompt(keywords: Iterable[str]) -> str:
@@ -95,8 +101,14 @@ def joint_prompt(keywords: Iterable[str]) -> str:
 
 
 def prune_reply(keywords: Iterable[str]) -> str:
-    """The target of stage one: the spoken keywords, or :data:`NO_KEYWORDS`."""
-    return format_keywords(keywords) or NO_KEYWORDS
+    """The target of stage one: the spoken keywords, or :data:`NO_KEYWORDS`.
+
+    A comma closes the list where :func:`parse_prune_reply` could not tell a keyword from what is around it: one that
+    ends with a full stop, and the keyword "none" alone.
+    """
+    reply = format_keywords(keywords)
+    closing = "," if reply.endswith(".") or reply.lower() == NO_KEYWORDS else ""
+    return reply + closing or NO_KEYWORDS
 
 
 def parse_prune_reply(reply: str) -> list[str]:

@@ -5,7 +5,7 @@ A row is the JSON object that ms-swift trains on and what ``swift infer`` writes
     {"id": "talk1_0001", "messages": [{"role": "user", "content": "<audio>…"}, {"role": "assistant", "content": "…"}],
      "audios": ["/path/talk1_0001.flac"]}
 
-Standard library only; parquet files are read with pyarrow (which comes with datasets), imported when needed.
+Standard library only; parquet files go through pyarrow (which comes with datasets), imported when needed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from sap2.prompts import CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT, parse_keywords
 
 Row = dict[str, Any]
+
+FORMATS = ("jsonl", "json", "parquet")
+"""File formats of rows: one object per line, one array, or a parquet table."""
+
+_CHUNK = 1 << 20  # characters of a JSON array that are read at a time
+_BATCH = 4096  # rows of one parquet batch
+_BOM = b"\xef\xbb\xbf"
 
 
 class Context(NamedTuple):
@@ -86,52 +93,203 @@ def row_keywords(row: Row) -> list[str]:
 
 
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Row]]:
-    """Rows of a .jsonl, .json (one array) or .parquet file with their 1-based line or row number.
+    """Rows of a .jsonl, .json (one array) or .parquet file with their 1-based line or row number, as a stream.
 
     Raises:
         ValueError: a line is not a JSON object; the message names file and line.
     """
     path = Path(path)
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        rows = (row for batch in pq.ParquetFile(path).iter_batches(1024) for row in batch.to_pylist())
-        yield from enumerate(rows, 1)
+        yield from _read_parquet(path)
         return
-    with path.open(encoding="utf-8") as stream:
-        if _starts_with_bracket(stream):
-            yield from _read_array(path, stream)
-            return
+    with path.open("rb") as stream:
+        head = stream.read(4096).removeprefix(_BOM).lstrip()
+    if head.startswith(b"["):
+        yield from _read_array(path)
+        return
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
+            line = line.removeprefix(_BOM) if number == 1 else line
             if line.strip():
                 yield number, _as_row(line, f"{path}:{number}")
 
 
-def _starts_with_bracket(stream: IO[str]) -> bool:
-    head = stream.read(4096).lstrip("\ufeff \t\r\n")
-    stream.seek(0)
-    return head.startswith("[")
+def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-
-def _read_array(path: Path, stream: IO[str]) -> Iterator[tuple[int, Row]]:
     try:
-        rows = json.load(stream)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a JSON array: {error}") from None
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}: row {number} is not a JSON object: {str(row)[:80]!r}")
-        yield number, row
+        with pq.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(_BATCH) for row in batch.to_pylist())
+            yield from enumerate(rows, 1)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a parquet file: {error}") from None
 
 
-def _as_row(line: str, where: str) -> Row:
+def _read_array(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open(encoding="utf-8-sig") as stream:
+        try:
+            for number, row in enumerate(_array_items(stream), 1):
+                if not isinstance(row, dict):
+                    raise ValueError(f"{path}:{number}: not a JSON object: {str(row)[:80]!r}")
+                yield number, row
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8 text: {error}") from None
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{path}: not a JSON array of rows: {error}") from None
+
+
+def _array_items(stream: IO[str]) -> Iterator[Any]:
+    """The items of one JSON array, decoded one at a time from a buffer that holds little more than one item."""
+    decode = json.JSONDecoder().raw_decode
+    buffer, position = stream.read(_CHUNK), 0
+    position = buffer.index("[") + 1
+    expect_comma = False
+    while True:
+        buffer, position = _skip_spaces(stream, buffer, position)
+        if buffer.startswith("]", position):
+            break
+        if expect_comma:
+            if not buffer.startswith(",", position):
+                raise json.JSONDecodeError("Expecting ',' delimiter", buffer[position : position + 80], 0)
+            buffer, position = _skip_spaces(stream, buffer, position + 1)
+        while True:
+            try:
+                item, position = decode(buffer, position)
+                break
+            except json.JSONDecodeError as error:
+                # cut off by the end of the buffer, or really wrong? A cut shows at the end, or as an open string
+                cut = error.pos > len(buffer) - 16 or error.msg.startswith("Unterminated string")
+                # doubling keeps the repeated decoding of one huge item linear in its size
+                more = stream.read(max(_CHUNK, len(buffer) - position)) if cut else ""
+                if not more:
+                    raise
+                buffer, position = buffer[position:] + more, 0
+        yield item
+        expect_comma = True
+    buffer, position = _skip_spaces(stream, buffer, position + 1)
+    if position < len(buffer):
+        raise json.JSONDecodeError("Extra data after the array", buffer[position : position + 80], 0)
+
+
+def _skip_spaces(stream: IO[str], buffer: str, position: int) -> tuple[str, int]:
+    """Move past white space, reading on where the buffer ends; at the end of the file position == len(buffer)."""
+    while True:
+        while position < len(buffer) and buffer[position] in " \t\r\n":
+            position += 1
+        if position < len(buffer):
+            return buffer, position
+        buffer, position = stream.read(_CHUNK), 0
+        if not buffer:
+            return buffer, position
+
+
+def _as_row(line: bytes, where: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 text: {error}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object: {line.strip()[:80]!r}")
+        raise ValueError(f"{where}: not a JSON object: {str(row)[:80]!r}")
     return row
+
+
+def row_format(path: str | os.PathLike[str], name: str | None = None) -> str:
+    """The format of an output: that of its suffix, which ``name`` may confirm but not contradict.
+
+    ``datasets`` and ms-swift choose the reader by the suffix.
+
+    Raises:
+        ValueError: the suffix is none of :data:`FORMATS`, or not that of the format asked for.
+    """
+    suffix = Path(path).suffix.removeprefix(".")
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: the name of a row file ends with .{', .'.join(FORMATS)}")
+    if name not in (None, suffix):
+        raise ValueError(f"{path}: format {name} needs a name that ends with .{name}, since readers go by the suffix")
+    return suffix
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Row], format: str | None = None) -> int:
+    """Write rows as they come, whole or not at all (:func:`atomic_write`); returns their number."""
+    with open_writer(path, format) as write:
+        count = 0
+        for row in rows:
+            write(row)
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def open_writer(path: str | os.PathLike[str], format: str | None = None) -> Iterator[Callable[[Row], None]]:
+    """A function that writes one row at a time to a file of that format (:func:`row_format`)."""
+    format = row_format(path, format)
+    if format == "parquet":
+        with atomic_write(path, "wb") as stream, _parquet_writer(stream) as write:
+            yield write
+        return
+    with atomic_write(path) as stream:
+        separator = "[\n" if format == "json" else ""
+
+        def write(row: Row) -> None:
+            nonlocal separator
+            stream.write(separator + json.dumps(row, ensure_ascii=False))
+            separator = ",\n" if format == "json" else "\n"
+
+        yield write
+        if format == "json":
+            # without any row the array is still to be opened
+            stream.write("[]\n" if separator == "[\n" else "\n]\n")
+        elif separator:
+            stream.write("\n")
+
+
+@contextlib.contextmanager
+def _parquet_writer(stream: IO[bytes]) -> Iterator[Callable[[Row], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    batch: list[Row] = []
+    writers: list[pq.ParquetWriter] = []
+
+    def flush() -> None:
+        if not writers:
+            writers.append(pq.ParquetWriter(stream, _parquet_schema(batch)))
+        # a column that the first batch lacks would be left out in silence
+        extra = {name for row in batch for name in row} - set(writers[0].schema.names)
+        if extra:
+            raise ValueError(
+                f"columns {sorted(extra)} begin after the first {_BATCH} rows; write jsonl, or put them first"
+            )
+        writers[0].write_table(pa.Table.from_pylist(batch, schema=writers[0].schema))
+        batch.clear()
+
+    def write(row: Row) -> None:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            flush()
+
+    try:
+        yield write
+        if batch or not writers:
+            flush()
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _parquet_schema(batch: list[Row]) -> Any:
+    """Columns in order of first sight; known ones typed by name, since a batch may hold nothing but empty lists."""
+    import pyarrow as pa
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    texts = pa.list_(pa.string())
+    known = {"id": pa.string(), "messages": pa.list_(message), "audios": texts, "keywords": texts}
+    names = dict.fromkeys(name for row in batch for name in row)
+    inferred = pa.Table.from_pylist(batch).schema if set(names) - set(known) else None
+    return pa.schema([(name, known[name] if name in known else inferred.field(name).type) for name in names])
 
 
 @contextlib.contextmanager

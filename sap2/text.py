@@ -17,11 +17,10 @@ NORMALIZERS = ("none", "basic", "whisper-en")
 _MARKUP = re.compile(r"[<>|]")
 _SPECIAL = re.compile(r"<\|[^\s<>|]+\|>|</?(?:audio|image|video|img|bbox|ref-object|cot-process|start-image)>", re.I)
 _SPACES = re.compile(r"\s+")
-_CJK = (
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana, unified ideographs, compatibility ideographs
-    "\U00020000-\U0003134f"  # ideographs outside the basic plane
-)
-_CHAR_OR_WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
+_PUNCTUATION = frozenset("!,?、。！，；？：「」︰『』《》")
+_WENET_SPACES = " \t\r\n"
+_WORD = re.compile(r"[\s\S][^ \t\r\n\u0080-\U0010ffff]*")
+_TAG = re.compile(r"<[^ \t\r\n>\u0080-\U0010ffff]*>?")
 
 
 def find_special(text: str) -> str | None:
@@ -33,11 +32,12 @@ def find_special(text: str) -> str | None:
 def clean_text(text: str) -> str:
     """Untrusted text as plain words: no markup that forms a special token, no control or invisible format
     characters (right-to-left marks, zero-width spaces), single spaces."""
-    text = unicodedata.normalize("NFKC", text)
-    text = _MARKUP.sub(" ", text)
-    # Cc control, Cf format, Cs surrogate, Co private use, Cn unassigned: nothing that is spoken
-    text = "".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
-    return _SPACES.sub(" ", text).strip()
+    if not (text.isascii() and text.isprintable()):
+        # Cc control, Cf format, Cs surrogate, Co private use, Cn unassigned: nothing that is spoken
+        text = "".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+        # after the removal: what a hidden character held apart may compose now; before the markup: ＜ becomes <
+        text = unicodedata.normalize("NFKC", text)
+    return _SPACES.sub(" ", _MARKUP.sub(" ", text)).strip()
 
 
 def clean_keyword(text: str) -> str:
@@ -81,8 +81,32 @@ def get_normalizer(name: str) -> Callable[[str], str]:
 
 
 def split_words(text: str, char: bool = False) -> list[str]:
-    """The words of a text. With ``char``, Chinese and Japanese characters one by one and the rest by word."""
-    return _CHAR_OR_WORD.findall(text) if char else text.split()
+    """The words of a text: split at white space, or with ``char`` as wenet's scorer splits mixed text.
+
+    With ``char``, each character of a script without cases (Unicode category Lo: Chinese, Japanese, Korean, Thai, ...)
+    is a word, the marks of :data:`_PUNCTUATION` between words are dropped, and the rest goes by word: a word runs up to
+    a space or the next character outside ASCII; ``<tag>`` is a word of its own.
+
+    Source: the rules of ``tools/compute-wer.py`` of wenet-e2e/wenet, which the SlideSpeech scorer shares.
+
+    >>> split_words("我们 use GPU训练", char=True)
+    ['我', '们', 'use', 'GPU', '训', '练']
+    """
+    if not char:
+        return text.split()
+    words: list[str] = []
+    position = 0
+    while position < len(text):
+        first = text[position]
+        category = unicodedata.category(first)
+        if first in _PUNCTUATION or first in _WENET_SPACES or category in ("Zs", "Cn"):
+            position += 1
+            continue
+        # every pattern matches at least the first character
+        end = position + 1 if category == "Lo" else (_TAG if first == "<" else _WORD).match(text, position).end()
+        words.append(text[position:end])
+        position = end
+    return words
 
 
 def contains_words(words: Sequence[str], phrase: Sequence[str]) -> bool:
@@ -98,16 +122,21 @@ def spoken_keywords(
 
     Case is ignored. Both sides go through the same normaliser as in the evaluation.
     """
-    normalize = get_normalizer(normalizer)
-
-    def words_of(text: str) -> list[str]:
-        return split_words(normalize(text).casefold(), char)
-
-    words = words_of(transcript)
+    words = _words_of(transcript, normalizer, char)
     vocabulary = set(words)
     found = []
     for keyword in keywords:
-        phrase = words_of(keyword)
+        phrase = _keyword_words(keyword, normalizer, char)
         if phrase and vocabulary.issuperset(phrase) and contains_words(words, phrase):
             found.append(keyword)
     return found
+
+
+def _words_of(text: str, normalizer: str, char: bool) -> list[str]:
+    return split_words(get_normalizer(normalizer)(text).casefold(), char)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _keyword_words(keyword: str, normalizer: str, char: bool) -> tuple[str, ...]:
+    """The words of a keyword; kept, since a slide's keywords come back with each of its utterances."""
+    return tuple(_words_of(keyword, normalizer, char))
