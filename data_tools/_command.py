@@ -35,7 +35,7 @@ def add_normalizer(parser: argparse.ArgumentParser) -> None:
         "--normalizer",
         choices=NORMALIZERS,
         default="whisper-en",
-        help="text normaliser for finding keywords in the transcript; use that of the evaluation (default: %(default)s)",
+        help="finds keywords in the transcript; use that of the evaluation (default: %(default)s)",
     )
 
 

@@ -19,6 +19,7 @@ from data_tools._command import (
     parse_output,
     share,
 )
+from data_tools.extract_predicted_keywords import Predictions
 from data_tools.rows import (
     BuildReport,
     CleanUtterance,
@@ -76,10 +77,9 @@ def build_asr(
     """
     if keywords not in KEYWORD_MODES:
         raise ValueError(f"keywords {keywords!r} is unknown; allowed: {', '.join(KEYWORD_MODES)}")
-    if keywords == "predicted":
-        from data_tools.extract_predicted_keywords import Predictions
-
-        table = Predictions(predictions, lenient=lenient)
+    if (keywords == "predicted") != (predictions is not None):
+        raise ValueError("keywords 'predicted' and a file of predictions go together")
+    table = Predictions(predictions, lenient=lenient) if predictions is not None else None
 
     def choose(utterance: CleanUtterance) -> list[str]:
         if keywords == "none":
@@ -97,7 +97,7 @@ def build_asr(
         chosen = choose(utterance)
         return chosen, asr_prompt(chosen), utterance.text
 
-    return build_rows(source, output, make_turns, options or RowOptions())
+    return build_rows(source, output, make_turns, options or RowOptions(), table.finish if table else None)
 
 
 def main(argv: list[str] | None = None) -> None:

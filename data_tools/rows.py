@@ -82,15 +82,27 @@ MakeTurns = Callable[[CleanUtterance], tuple[list[str], str, str]]
 
 
 def build_rows(
-    source: str | os.PathLike[str], output: str | os.PathLike[str], make_turns: MakeTurns, options: RowOptions
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    make_turns: MakeTurns,
+    options: RowOptions,
+    finish: Callable[[], object] | None = None,
 ) -> BuildReport:
     """Stream the utterances of ``source`` into rows at ``output``, which appears whole or not at all.
+
+    ``finish`` is called after the last row and before the output takes its name.
 
     Raises:
         ValueError: a record is not an utterance, or has no transcript although the row needs one.
     """
     report = BuildReport()
-    write_rows(output, _rows(source, make_turns, options, report), options.format)
+
+    def rows() -> Iterator[Row]:
+        yield from _rows(source, make_turns, options, report)
+        if finish:
+            finish()
+
+    write_rows(output, rows(), options.format)
     return report
 
 
