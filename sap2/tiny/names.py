@@ -1,0 +1,122 @@
+"""Names that nobody has heard, and homophones: the same sound spelled two ways.
+
+A name is put together from syllables, spelled plainly. Its homophone changes one spelling (``f`` to ``ph``, ``ee`` to
+``ea``, ``y`` to ``ey``…) and counts only if espeak-ng reads both alike in every accent that the corpus speaks.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from sap2.tiny.speech import phonemes
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ONSETS = _words("b d f g h j k l m n p r s t v w z br dr tr kr fl kl gr pr st sl sh sp bl")
+VOWELS = _words("a e i o u a e i o ee oo ai")
+MIDDLES = _words("l r n m t d v b k p s nd nt lt rk rn ld lv rm st")
+ENDINGS = _words("y a in on er en is ick ell ett an ard o eel eek ix ol us im")
+
+# (what to look for, how else it may be spelled); whether the sound stays is asked of espeak-ng, not believed
+RESPELLINGS = (
+    (r"f(?=[aeiou])", "ph"),
+    (r"^k(?=[aoulr])", "c"),
+    (r"(?<=[aeiou])k(?=[aou])", "ck"),
+    (r"ee", "ea"),
+    (r"y$", "ey"),
+    (r"y$", "ie"),
+    (r"ick$", "ic"),
+    (r"ick$", "ik"),
+    (r"ell$", "el"),
+    (r"ett$", "et"),
+    (r"in$", "yn"),
+    (r"is$", "iss"),
+    (r"ix$", "icks"),
+    (r"(?<=[aeiou])l(?=[aeiou])", "ll"),
+    (r"(?<=[aeiou])n(?=[aeiou])", "nn"),
+    (r"(?<=[aeiou])t(?=[aeiou])", "tt"),
+    (r"(?<=[aeiou])m(?=[aeiou])", "mm"),
+    (r"(?<=[aeiou])r(?=[aeiou])", "rr"),
+    (r"er$", "ur"),
+    (r"us$", "uss"),
+    (r"ai", "ay"),
+    (r"ard$", "erd"),
+    (r"an$", "en"),
+    (r"^r", "wr"),
+    (r"^n", "kn"),
+    (r"^j(?=[ei])", "g"),
+    (r"ks", "x"),
+)
+
+
+class NameMaker:
+    """Deals names that differ in sound from each other and from all common words.
+
+    Args:
+        rng: where the names come from.
+        accents: voices of espeak-ng in which sounds are compared.
+        taken: words whose sound is not to be used.
+    """
+
+    def __init__(self, rng: random.Random, accents: Sequence[str], taken: Iterable[str]) -> None:
+        self._rng = rng
+        self._accents = tuple(accents)
+        self._sounds = {sound for word in taken for sound in self._sound(word)}
+        self._spellings: set[str] = set(taken)
+
+    def name(self) -> str:
+        """A new name with a sound of its own."""
+        while True:
+            name = self._draw()
+            if self._claim(name):
+                return name
+
+    def homophones(self) -> tuple[str, str]:
+        """A new name and another spelling of it with the same sound in every accent."""
+        while True:
+            name = self._draw()
+            twin = next(self._twins(name), None)
+            if twin and self._claim(name):
+                self._spellings.add(twin)
+                return name, twin
+
+    def near(self, name: str) -> str | None:
+        """A name that differs from ``name`` in a letter and in sound, for lists only; None where none is found."""
+        for _ in range(20):
+            index = self._rng.randrange(len(name))
+            letters = "aeiou" if name[index] in "aeiou" else "bdfgklmnprstvz"
+            other = name[:index] + self._rng.choice(letters) + name[index + 1 :]
+            if other != name and self._claim(other):
+                return other
+        return None
+
+    def _draw(self) -> str:
+        rng = self._rng
+        name = rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(MIDDLES)
+        if rng.random() < 0.3:
+            name += rng.choice(VOWELS) + rng.choice(MIDDLES[:11])
+        return name + rng.choice(ENDINGS)
+
+    def _twins(self, name: str) -> Iterator[str]:
+        rules = list(RESPELLINGS)
+        self._rng.shuffle(rules)
+        for pattern, spelling in rules:
+            twin = re.sub(pattern, spelling, name, count=1)
+            if twin != name and twin not in self._spellings and self._sound(twin) == self._sound(name):
+                yield twin
+
+    def _claim(self, name: str) -> bool:
+        sound = self._sound(name)
+        if name in self._spellings or self._sounds.intersection(sound):
+            return False
+        self._sounds.update(sound)
+        self._spellings.add(name)
+        return True
+
+    def _sound(self, word: str) -> list[str]:
+        return [f"{accent} {phonemes(word, accent)}" for accent in self._accents]

@@ -1,0 +1,179 @@
+"""What is said in the synthetic talks: slides, their keywords and the sentences, before any sound is made."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sap2.tiny.names import NameMaker
+from sap2.tiny.sentences import common_words, make_sentence
+
+SPLITS = ("train", "dev", "test")
+ACCENTS = ("en-us", "en-gb-x-rp")
+VARIANTS = tuple(f"f{i}" for i in range(1, 5)) + tuple(f"m{i}" for i in range(1, 9))
+DEFAULT_VOICES = tuple(f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS)
+REPEATED = 0.2
+"""Share of a slide's names that an earlier slide of the talk has shown already."""
+
+
+@dataclass(frozen=True)
+class TalksOptions:
+    """Size and difficulty of a corpus. Shares are in [0, 1].
+
+    Raises:
+        ValueError: a number is out of range; the message names it.
+    """
+
+    talks: int = field(default=12, metadata={"help": "talks in all splits together"})
+    dev_talks: int = field(default=1, metadata={"help": "talks of the dev split"})
+    test_talks: int = field(default=2, metadata={"help": "talks of the test split"})
+    slides: int = field(default=6, metadata={"help": "slides per talk"})
+    utterances: int = field(default=5, metadata={"help": "utterances per slide"})
+    keywords: int = field(default=8, metadata={"help": "keywords per slide"})
+    homophones: float = field(
+        default=0.3, metadata={"help": "share of the names that have a twin of the same sound in another talk"}
+    )
+    near: float = field(
+        default=0.25, metadata={"help": "share of a slide's keywords that nearly sound like a spoken one"}
+    )
+    plain: float = field(default=0.25, metadata={"help": "share of the utterances that hold no keyword"})
+    noise: float = field(default=0.0, metadata={"help": "share of the talks with background noise, 15 to 30 dB below"})
+    shared_names: bool = field(
+        default=False, metadata={"help": "dev and test talks use names of the training talks instead of unheard ones"}
+    )
+    max_seconds: float = field(default=4.0, metadata={"help": "longest utterance; a longer one is spoken faster"})
+    voices: tuple[str, ...] = field(default=DEFAULT_VOICES, metadata={"help": "voices of espeak-ng, one per talk"})
+    seed: int = field(default=0, metadata={"help": "seed of everything else"})
+    vocabulary_seed: int | None = field(default=None, metadata={"help": "seed of the names; default: the seed"})
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "slides", "utterances", "keywords", "talks")
+        self._at_least(0, "dev_talks", "test_talks")
+        for name in ("homophones", "near", "plain", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+        if self.dev_talks + self.test_talks >= self.talks:
+            raise ValueError(
+                f"talks is {self.talks}, with {self.dev_talks} for dev and {self.test_talks} for test none is left "
+                f"for training; allowed: more than {self.dev_talks + self.test_talks}"
+            )
+        if not self.voices:
+            raise ValueError("voices is empty; give at least one, such as en-us")
+        if not self.max_seconds >= 2:
+            raise ValueError(f"max_seconds is {self.max_seconds}; allowed: 2 or more")
+
+    def _at_least(self, minimum: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {minimum} or more")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {option.name: getattr(self, option.name) for option in fields(self)}
+
+
+@dataclass
+class Slide:
+    """Keywords as the slide lists them, and what is said while it is shown."""
+
+    keywords: list[str]
+    sentences: list[str]
+
+
+@dataclass
+class Talk:
+    """One recording: its slides and how it is spoken."""
+
+    id: str
+    split: str
+    voice: str
+    rate: int
+    pitch: int
+    slides: list[Slide]
+    homophones: dict[str, str]
+    """Names of this talk → their other spelling, which another talk uses."""
+
+
+def plan_talks(options: TalksOptions) -> list[Talk]:
+    """All talks of a corpus, the training talks first."""
+    seed = options.seed if options.vocabulary_seed is None else options.vocabulary_seed
+    accents = sorted({voice.partition("+")[0] for voice in options.voices})
+    maker = NameMaker(random.Random(f"names {seed}"), accents, common_words())
+    test, dev = options.test_talks, options.dev_talks
+    talks: list[Talk] = []
+    for split, count in zip(SPLITS, (options.talks - dev - test, dev, test), strict=True):
+        vocabularies = _deal_names(count, options, maker, talks if options.shared_names else [])
+        for names, twins in vocabularies:
+            talks.append(_plan_talk(f"talk{len(talks) + 1:04d}", split, names, twins, options, maker))
+    return talks
+
+
+def _names_per_slide(options: TalksOptions) -> int:
+    """Keywords that may be spoken; the others only sound like one of them."""
+    return max(1, options.keywords - round(options.keywords * options.near))
+
+
+def _deal_names(
+    count: int, options: TalksOptions, maker: NameMaker, heard: Sequence[Talk]
+) -> list[tuple[list[str], dict[str, str]]]:
+    """Names for each of ``count`` talks, and the twins of those that are homophones.
+
+    A pair goes to two talks of the split, in one spelling each, so that a spelling cannot be learned by heart.
+    """
+    total = math.ceil(options.slides * _names_per_slide(options) * (1 - REPEATED))
+    paired = round(total * options.homophones)
+    pairs = [maker.homophones() for _ in range(max(paired, math.ceil(paired * count / 2)))] if count else []
+    heard = [talk for talk in heard if talk.split == "train"]
+    dealt = []
+    for talk in range(count):
+        if heard:
+            source = heard[talk % len(heard)]
+            names = list(dict.fromkeys(name for slide in source.slides for name in slide.keywords))
+            dealt.append((names[:total], source.homophones))
+            continue
+        uses = range(talk * paired, (talk + 1) * paired)
+        chosen = [pairs[use % len(pairs)][:: 1 if use // len(pairs) % 2 == 0 else -1] for use in uses]
+        names = [maker.name() for _ in range(total - paired)] + [pair[0] for pair in chosen]
+        dealt.append((names, dict(chosen)))
+    return dealt
+
+
+def _plan_talk(
+    id: str, split: str, names: list[str], twins: dict[str, str], options: TalksOptions, maker: NameMaker
+) -> Talk:
+    rng = random.Random(f"{id} {options.seed}")
+    fresh = rng.sample(names, len(names))
+    shown: list[str] = []
+    slides = []
+    for _ in range(options.slides):
+        spoken = []
+        for _ in range(_names_per_slide(options)):
+            again = [name for name in shown if name not in spoken]
+            repeat = again and (not fresh or rng.random() < REPEATED)
+            spoken.append(rng.choice(again) if repeat else fresh.pop())
+        shown += [name for name in spoken if name not in shown]
+        slides.append(_plan_slide(spoken, rng, options, maker))
+    used = set(shown)
+    return Talk(
+        id=id,
+        split=split,
+        voice=rng.choice(options.voices),
+        rate=rng.randint(150, 200),
+        pitch=rng.randint(35, 65),
+        slides=slides,
+        homophones={name: twin for name, twin in twins.items() if name in used},
+    )
+
+
+def _plan_slide(names: list[str], rng: random.Random, options: TalksOptions, maker: NameMaker) -> Slide:
+    sentences = []
+    for _ in range(options.utterances):
+        count = 0 if rng.random() < options.plain else min(rng.choice((1, 1, 2)), len(names))
+        sentences.append(make_sentence(rng, rng.sample(names, count)))
+    near = [maker.near(rng.choice(names)) for _ in range(options.keywords - len(names))]
+    keywords = names + [name for name in near if name]
+    rng.shuffle(keywords)
+    return Slide(keywords, sentences)

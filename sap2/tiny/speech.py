@@ -1,0 +1,145 @@
+"""Speech and phonemes from espeak-ng, through the library that the ``espeakng-loader`` package carries.
+
+The library is one global machine per process: one voice, one synthesis at a time. All of it lies behind one lock.
+The same text, voice and settings give the same samples.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+"""Samples per second of what :func:`speak` returns: what Qwen2-Audio hears."""
+DEFAULT_VOICE = "en-us"
+DEFAULT_RATE, MIN_RATE, MAX_RATE = 175, 80, 450  # words per minute, espeak's own limits
+DEFAULT_PITCH = 50
+
+# Values of espeak-ng's public header (speak_lib.h)
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_OK = 0
+_CHARS_UTF8 = 1
+_POSITION_CHARACTER = 1
+_PARAMETER_RATE, _PARAMETER_PITCH = 1, 3
+_PHONEMES_IPA = 0x02
+_INITIALIZE_DONT_EXIT = 0x8000
+
+_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_lock = threading.RLock()
+
+
+def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch: int = DEFAULT_PITCH) -> np.ndarray:
+    """Speak a text.
+
+    Args:
+        text: what to say, in the voice's language.
+        voice: a language of espeak-ng, alone or with a variant: ``en-us``, ``en-us+f2``, ``en-gb-x-rp+m3``.
+        rate: words per minute, 80 to 450.
+        pitch: 0 to 100; 50 is the voice's own.
+
+    Returns:
+        Mono float32 samples at :data:`SAMPLE_RATE`, in [-1, 1).
+
+    Raises:
+        ValueError: the voice is unknown, a number is out of range, or the text makes no sound.
+    """
+    _check_range("rate", rate, MIN_RATE, MAX_RATE)
+    _check_range("pitch", pitch, 0, 100)
+    with _lock:
+        engine = _engine()
+        engine.set_voice(voice)
+        engine.set_parameter(_PARAMETER_RATE, rate)
+        engine.set_parameter(_PARAMETER_PITCH, pitch)
+        samples = engine.synthesize(text)
+    if not len(samples):
+        raise ValueError(f"text {text!r} makes no sound; give words in the voice's language")
+    import soxr
+
+    return soxr.resample(samples.astype(np.float32) / 32768, engine.sample_rate, SAMPLE_RATE)
+
+
+def phonemes(text: str, voice: str = DEFAULT_VOICE) -> str:
+    """How espeak-ng would say the text, in the International Phonetic Alphabet. Same sound, same string.
+
+    Raises:
+        ValueError: the voice is unknown.
+    """
+    with _lock:
+        engine = _engine()
+        engine.set_voice(voice)
+        return engine.phonemes(text)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
+
+
+@functools.cache
+def _engine() -> _Engine:
+    return _Engine()
+
+
+class _Engine:
+    """The loaded library. Not thread-safe: callers hold the lock."""
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        path = espeakng_loader.get_library_path()
+        self._library = library = ctypes.CDLL(path)
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        data = espeakng_loader.get_data_path()
+        self._variants = {path.name for path in Path(data, "voices", "!v").iterdir()}
+        self.sample_rate: int = library.espeak_Initialize(
+            _AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), _INITIALIZE_DONT_EXIT
+        )
+        if self.sample_rate <= 0:
+            raise OSError(f"{path}: espeak-ng does not start (code {self.sample_rate}); reinstall espeakng-loader")
+        self._voice: str | None = None
+        self._chunks: list[np.ndarray] = []
+        self._callback = _SynthCallback(self._receive)  # kept: the library holds only its address
+        library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, samples: Any, count: int, _events: Any) -> int:
+        if samples and count > 0:
+            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0  # go on
+
+    def set_voice(self, voice: str) -> None:
+        if voice == self._voice:
+            return
+        _, plus, variant = voice.partition("+")
+        # An unknown variant is ignored by the library in silence, and after an unknown name it goes on in the old voice
+        known = voice.isascii() and (not plus or variant in self._variants)
+        if not known or self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
+            raise ValueError(f"voice {voice!r} is unknown to espeak-ng; examples: en-us, en-us+f2, en-gb-x-rp+m3")
+        self._voice = voice
+
+    def set_parameter(self, parameter: int, value: int) -> None:
+        if self._library.espeak_SetParameter(parameter, value, 0) != _OK:
+            raise ValueError(f"espeak-ng refuses the value {value} of its parameter {parameter}")
+
+    def synthesize(self, text: str) -> np.ndarray:
+        """(N,) int16 at ``sample_rate``."""
+        self._chunks = []
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default the library seeds itself from the clock
+        data = text.encode() + b"\0"
+        code = self._library.espeak_Synth(data, len(data), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
+        if code != _OK or self._library.espeak_Synchronize() != _OK:
+            raise OSError(f"espeak-ng cannot speak {text[:80]!r} (code {code})")
+        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+
+    def phonemes(self, text: str) -> str:
+        rest = ctypes.c_char_p(text.encode())
+        parts = []
+        while rest.value is not None:  # one clause a call; the pointer is null after the last
+            part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA)
+            parts.append((part or b"").decode())
+        return " ".join(part for part in parts if part)

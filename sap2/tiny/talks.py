@@ -1,0 +1,193 @@
+"""A corpus of synthetic talks in SlideSpeech's own layout, spoken by espeak-ng.
+
+``wav/TALK.wav`` holds the recordings (16 kHz, mono, 16 bit), ``talks.json`` everything known about them, and each of
+``train/``, ``dev/``, ``test/`` five Kaldi files, sorted by their first column:
+
+=============  =====================================================================================
+``segments``   utterance, recording, start and end in seconds
+``text``       utterance, words in lower case without punctuation
+``keywords``   utterance, keywords of the slide shown meanwhile, joined by ``$`` (most are not spoken)
+``wav.scp``    recording, path of its file relative to the folder of this list
+``utt2spk``    utterance, talk
+=============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sap2.records import atomic_write
+from sap2.tiny.folder import atomic_folder
+from sap2.tiny.plan import SPLITS, Talk, TalksOptions, plan_talks
+from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, speak
+
+FORMAT_VERSION = 1
+MARKER = "talks.json"
+KEYWORD_SEPARATOR = "$"
+"""Between the keywords of an utterance, as in SlideSpeech's own files."""
+GRID = SAMPLE_RATE // 100
+"""Utterances begin and end on multiples of 10 ms, which is what the two decimals in ``segments`` can say."""
+MARGIN_SECONDS = 0.1
+"""Silence that a segment keeps before and after the words."""
+SPEECH_LEVEL = 0.06
+"""Root mean square of the speech of a talk; full scale is 1."""
+
+
+@dataclass
+class Segment:
+    """One utterance in its recording. Times in seconds; ``slide`` is the 0-based slide shown meanwhile."""
+
+    id: str
+    start: float
+    end: float
+    text: str
+    slide: int
+
+
+def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = None, overwrite: bool = False) -> Path:
+    """Write a corpus of talks to ``folder``; the same options give the same bytes.
+
+    Raises:
+        ValueError: an option is out of range, a voice is unknown, or the folder holds something.
+    """
+    from tqdm import tqdm
+
+    options = options or TalksOptions()
+    with atomic_folder(folder, MARKER, overwrite) as new:
+        for voice in options.voices:
+            speak("test", voice)  # an unknown voice is refused before the work, not in the middle of it
+        talks = plan_talks(options)
+        total = sum(len(slide.sentences) for talk in talks for slide in talk.slides)
+        facts = []
+        with tqdm(total=total, desc="make-talks", unit="utterance") as bar:
+            for talk in talks:
+                facts.append(_write_recording(new, talk, options, bar))
+        for split in SPLITS:
+            _write_split(new / split, [fact for fact in facts if fact["split"] == split])
+        _write_facts(new / MARKER, options, facts)
+    return Path(folder)
+
+
+def _write_recording(folder: Path, talk: Talk, options: TalksOptions, bar: Any) -> dict[str, Any]:
+    """Speak a talk, write its recording, and return what is known about it."""
+    import soundfile
+
+    rng = np.random.default_rng([options.seed, *talk.id.encode()])
+    samples, segments = render_talk(talk, options, rng, bar)
+    samples *= SPEECH_LEVEL / max(_speech_rms(samples, segments), 1e-6)
+    snr = _add_noise(samples, rng) if rng.random() < options.noise else None
+    samples *= min(1.0, 0.99 / np.abs(samples).max())
+    path = folder / "wav" / f"{talk.id}.wav"
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    return {
+        "id": talk.id,
+        "split": talk.split,
+        "voice": talk.voice,
+        "rate": talk.rate,
+        "pitch": talk.pitch,
+        "snr_db": snr,
+        "seconds": len(samples) / SAMPLE_RATE,
+        "homophones": talk.homophones,
+        "slides": _slide_facts(talk, segments, len(samples) / SAMPLE_RATE),
+        "segments": [vars(segment) for segment in segments],
+    }
+
+
+def render_talk(
+    talk: Talk, options: TalksOptions, rng: np.random.Generator, bar: Any
+) -> tuple[np.ndarray, list[Segment]]:
+    """The recording of a talk, (N,) float32 at 16 kHz, and where each utterance lies in it."""
+    pieces = [_silence(rng)]
+    position = len(pieces[0])
+    margin = round(MARGIN_SECONDS * SAMPLE_RATE)
+    segments = []
+    for index, (slide, sentence) in enumerate(_sentences(talk)):
+        samples = _speak_within(sentence, talk, options.max_seconds, rng)
+        start, end = position - margin, position + len(samples) + margin
+        times = (start / SAMPLE_RATE, end / SAMPLE_RATE)
+        segments.append(Segment(f"{talk.id}_{index + 1:05d}", *times, sentence, slide))
+        pieces += [samples, _silence(rng)]
+        position += len(pieces[-2]) + len(pieces[-1])
+        bar.update()
+    return np.concatenate(pieces), segments
+
+
+def _sentences(talk: Talk) -> Iterator[tuple[int, str]]:
+    for number, slide in enumerate(talk.slides):
+        for sentence in slide.sentences:
+            yield number, sentence
+
+
+def _speak_within(text: str, talk: Talk, max_seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Speak at the talk's speed, or faster where it would be too long. The length is a multiple of the grid."""
+    rate = talk.rate + int(rng.integers(-8, 9))
+    limit = (max_seconds - 2 * MARGIN_SECONDS) * SAMPLE_RATE
+    while True:
+        samples = speak(text, talk.voice, rate, talk.pitch)
+        padding = -len(samples) % GRID
+        if len(samples) + padding <= limit:
+            return np.pad(samples, (0, padding))
+        if rate == MAX_RATE:
+            raise ValueError(f"{text!r} is longer than {max_seconds} s even at {rate} words per minute")
+        rate = min(MAX_RATE, rate + 25)
+
+
+def _silence(rng: np.random.Generator) -> np.ndarray:
+    """A pause of 0.4 to 0.9 s, on the grid."""
+    return np.zeros(int(rng.integers(40, 91)) * GRID, np.float32)
+
+
+def _speech_rms(samples: np.ndarray, segments: list[Segment]) -> float:
+    parts = [samples[round(s.start * SAMPLE_RATE) : round(s.end * SAMPLE_RATE)] for s in segments]
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
+
+
+def _add_noise(samples: np.ndarray, rng: np.random.Generator) -> float:
+    """Add pink noise in place; returns its distance from the speech in dB."""
+    snr = float(rng.integers(15, 31))
+    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
+    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0), len(samples))
+    samples += (noise * (SPEECH_LEVEL * 10 ** (-snr / 20) / np.sqrt(np.mean(noise**2)))).astype(np.float32)
+    return snr
+
+
+def _slide_facts(talk: Talk, segments: list[Segment], seconds: float) -> list[dict[str, Any]]:
+    """Each slide is shown from just before its first utterance until the next one is shown."""
+    starts = [next(s.start for s in segments if s.slide == number) for number in range(len(talk.slides))]
+    starts[0] = 0.0
+    ends = [*starts[1:], seconds]
+    return [
+        {"start": start, "end": end, "keywords": slide.keywords}
+        for start, end, slide in zip(starts, ends, talk.slides, strict=True)
+    ]
+
+
+def _write_split(folder: Path, facts: list[dict[str, Any]]) -> None:
+    lines: dict[str, list[str]] = {name: [] for name in ("segments", "text", "keywords", "wav.scp", "utt2spk")}
+    for talk in facts:
+        lines["wav.scp"].append(f"{talk['id']} ../wav/{talk['id']}.wav")
+        for segment in talk["segments"]:
+            utterance = segment["id"]
+            keywords = KEYWORD_SEPARATOR.join(talk["slides"][segment["slide"]]["keywords"])
+            lines["segments"].append(f"{utterance} {talk['id']} {segment['start']:.2f} {segment['end']:.2f}")
+            lines["text"].append(f"{utterance} {segment['text']}")
+            lines["keywords"].append(f"{utterance} {keywords}")
+            lines["utt2spk"].append(f"{utterance} {talk['id']}")
+    for name, content in lines.items():
+        with atomic_write(folder / name) as stream:
+            stream.writelines(f"{line}\n" for line in sorted(content))
+
+
+def _write_facts(path: Path, options: TalksOptions, facts: list[dict[str, Any]]) -> None:
+    with atomic_write(path) as stream:
+        document = {"version": FORMAT_VERSION, "options": options.as_dict(), "talks": facts}
+        json.dump(document, stream, ensure_ascii=False, indent=1)
+        stream.write("\n")
