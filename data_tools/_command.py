@@ -65,6 +65,14 @@ def count(text: str) -> int:
     return value
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, as an argparse type."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
+
+
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "row") -> Iterable[Item]:
     """The items behind a progress bar on stderr, which stays away where stderr is not a terminal."""
     return tqdm(items, desc=description, total=total, unit=f" {unit}s", disable=None)
