@@ -70,6 +70,21 @@ def read_audio(path: str | os.PathLike[str], start: float = 0.0, end: float | No
     return samples
 
 
+def audio_seconds(path: str | os.PathLike[str]) -> float:
+    """The length of an audio file.
+
+    Raises:
+        ValueError: the file cannot be read as audio.
+    """
+    import soundfile as sf
+
+    try:
+        info = sf.info(str(path))
+    except (sf.LibsndfileError, TypeError) as error:
+        raise ValueError(f"{path}: not readable as audio: {error}") from None
+    return info.frames / info.samplerate
+
+
 def cut_all(cuts: Iterable[Cut], workers: int = 1) -> CutReport:
     """Make the missing targets; a target that is there and was cut from the same place stays.
 

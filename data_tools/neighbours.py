@@ -26,11 +26,11 @@ def place_slides(
     return slides, numbers
 
 
-def keywords_around(slides: Sequence[Sequence[str]], own: int, count: int) -> list[str]:
-    """The keywords of ``count`` slides: number ``own``, then the nearest in time, the earlier one first.
+def nearest_slides(slides: Sequence[Sequence[str]], own: int, count: int) -> list[Sequence[str]]:
+    """The keywords of up to ``count`` slides: number ``own``, then the nearest in time, the earlier one first.
 
     Empty slides, and slides that only repeat one already taken, are passed over. At an end of the recording the other
-    side fills up. Keywords come in that order, each once.
+    side fills up.
     """
     taken = [slides[own]]
     seen = {tuple(slides[own]), ()}
@@ -40,4 +40,9 @@ def keywords_around(slides: Sequence[Sequence[str]], own: int, count: int) -> li
         if tuple(slides[other]) not in seen:
             seen.add(tuple(slides[other]))
             taken.append(slides[other])
-    return clean_keywords(keyword for slide in taken for keyword in slide)
+    return taken
+
+
+def keywords_around(slides: Sequence[Sequence[str]], own: int, count: int) -> list[str]:
+    """The clean keywords of :func:`nearest_slides` in that order, each once."""
+    return clean_keywords(keyword for slide in nearest_slides(slides, own, count) for keyword in slide)
