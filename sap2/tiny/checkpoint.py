@@ -10,6 +10,7 @@ tokens, chat template, spare rows in the embedding. Two things are made for lear
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,8 +47,11 @@ def make_tiny(folder: str | os.PathLike[str], seed: int = 0, overwrite: bool = F
         feature extractor, processor and chat template.
 
     Raises:
-        ValueError: the folder holds something, and is not a checkpoint or ``overwrite`` is off.
+        ValueError: the folder holds something, and is not a checkpoint or ``overwrite`` is off; or the seed is
+            out of range.
     """
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; allowed: 0 to 2**63 - 1")
     with atomic_folder(folder, MARKER, overwrite) as new:
         processor = build_processor()
         model = build_model(processor.tokenizer, seed)
@@ -183,3 +187,16 @@ def _save_weights(model: Qwen2AudioForConditionalGeneration, path: Path) -> None
 
     weights = {name: tensor.contiguous() for name, tensor in sorted(hub_names(model.state_dict()).items())}
     path.write_bytes(save(weights, metadata={"format": "pt"}))  # save_file would make it readable to its owner only
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``sap2 make-tiny``."""
+    parser.add_argument("folder", metavar="DIR", help="the folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds a checkpoint")
+
+
+def run(args: argparse.Namespace) -> None:
+    """``sap2 make-tiny``."""
+    folder = make_tiny(args.folder, args.seed, args.overwrite)
+    print(f"{folder}: a tiny Qwen2-Audio with random weights (seed {args.seed}), hears {AUDIO_SECONDS} s")

@@ -28,8 +28,12 @@ class TalksOptions:
     """
 
     talks: int = field(default=12, metadata={"help": "talks in all splits together"})
-    dev_talks: int = field(default=1, metadata={"help": "talks of the dev split"})
-    test_talks: int = field(default=2, metadata={"help": "talks of the test split"})
+    dev_talks: int | None = field(
+        default=None, metadata={"help": "talks of the dev split; default: a tenth, at least 1"}
+    )
+    test_talks: int | None = field(
+        default=None, metadata={"help": "talks of the test split; default: a sixth, at least 1"}
+    )
     slides: int = field(default=6, metadata={"help": "slides per talk"})
     utterances: int = field(default=5, metadata={"help": "utterances per slide"})
     keywords: int = field(default=8, metadata={"help": "keywords per slide"})
@@ -50,8 +54,13 @@ class TalksOptions:
     vocabulary_seed: int | None = field(default=None, metadata={"help": "seed of the names; default: the seed"})
 
     def __post_init__(self) -> None:
+        for name, share in (("dev_talks", 1 / 10), ("test_talks", 1 / 6)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, max(1, round(self.talks * share)))
         self._at_least(1, "slides", "utterances", "keywords", "talks")
-        self._at_least(0, "dev_talks", "test_talks")
+        self._at_least(0, "dev_talks", "test_talks", "seed")
+        if self.vocabulary_seed is not None:
+            self._at_least(0, "vocabulary_seed")
         for name in ("homophones", "near", "plain", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
@@ -123,7 +132,7 @@ def _deal_names(
 
     A pair goes to two talks of the split, in one spelling each, so that a spelling cannot be learned by heart.
     """
-    total = math.ceil(options.slides * _names_per_slide(options) * (1 - REPEATED))
+    total = math.ceil(_names_per_slide(options) * (1 + (options.slides - 1) * (1 - REPEATED)))
     paired = round(total * options.homophones)
     pairs = [maker.homophones() for _ in range(max(paired, math.ceil(paired * count / 2)))] if count else []
     heard = [talk for talk in heard if talk.split == "train"]

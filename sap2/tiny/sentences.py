@@ -18,7 +18,7 @@ NOUNS = _words("""
     window winter worker
 """)
 ADJECTIVES = _words("""
-    new old big small first last good better simple strong weak open early late common clear full empty fast
+    new old big small first last good better simple strong open early late common clear full empty fast
     slow deep high low long short great little main major minor modern normal perfect private public quick
     quiet rich right wrong safe single special strange sudden sweet tall total useful warm whole wide young
 """)

@@ -1,13 +1,14 @@
 """Speech and phonemes from espeak-ng, through the library that the ``espeakng-loader`` package carries.
 
-The library is one global machine per process: one voice, one synthesis at a time. All of it lies behind one lock.
-The same text, voice and settings give the same samples.
+The library is one global machine per process, so all of it lies behind one lock. It also keeps state between two
+utterances that no call resets (phases of its oscillators, random numbers seeded from the clock); therefore each
+utterance is spoken by a freshly loaded library: what :func:`speak` returns depends on its arguments alone.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ _PHONEMES_IPA = 0x02
 _INITIALIZE_DONT_EXIT = 0x8000
 
 _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-_lock = threading.RLock()
+_lock = threading.Lock()
+_loaded: _Engine | None = None
 
 
 def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch: int = DEFAULT_PITCH) -> np.ndarray:
@@ -47,16 +49,17 @@ def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch
 
     Raises:
         ValueError: the voice is unknown, a number is out of range, or the text makes no sound.
+        OSError: the library does not start.
     """
     _check_range("rate", rate, MIN_RATE, MAX_RATE)
     _check_range("pitch", pitch, 0, 100)
     with _lock:
-        engine = _engine()
+        engine = _engine(fresh=True)
         engine.set_voice(voice)
         engine.set_parameter(_PARAMETER_RATE, rate)
         engine.set_parameter(_PARAMETER_PITCH, pitch)
         samples = engine.synthesize(text)
-    if not len(samples):
+    if not samples.any():
         raise ValueError(f"text {text!r} makes no sound; give words in the voice's language")
     import soxr
 
@@ -80,9 +83,13 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
 
 
-@functools.cache
-def _engine() -> _Engine:
-    return _Engine()
+def _engine(fresh: bool = False) -> _Engine:
+    global _loaded
+    if fresh and _loaded:
+        _loaded.close()
+        _loaded = None
+    _loaded = _loaded or _Engine()
+    return _loaded
 
 
 class _Engine:
@@ -91,6 +98,8 @@ class _Engine:
     def __init__(self) -> None:
         import espeakng_loader
 
+        if os.name != "posix":
+            raise OSError("synthetic speech needs Linux or macOS")
         path = espeakng_loader.get_library_path()
         self._library = library = ctypes.CDLL(path)
         library.espeak_TextToPhonemes.restype = ctypes.c_char_p
@@ -107,6 +116,13 @@ class _Engine:
         self._callback = _SynthCallback(self._receive)  # kept: the library holds only its address
         library.espeak_SetSynthCallback(self._callback)
 
+    def close(self) -> None:
+        """Unload the library; the object is of no use afterwards."""
+        self._library.espeak_Terminate()
+        unload = ctypes.CDLL(None).dlclose
+        unload.argtypes = [ctypes.c_void_p]
+        unload(self._library._handle)
+
     def _receive(self, samples: Any, count: int, _events: Any) -> int:
         if samples and count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
@@ -117,7 +133,7 @@ class _Engine:
             return
         _, plus, variant = voice.partition("+")
         # An unknown variant is ignored by the library in silence, and after an unknown name it goes on in the old voice
-        known = voice.isascii() and (not plus or variant in self._variants)
+        known = voice.isascii() and voice.isprintable() and (not plus or variant in self._variants)
         if not known or self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
             raise ValueError(f"voice {voice!r} is unknown to espeak-ng; examples: en-us, en-us+f2, en-gb-x-rp+m3")
         self._voice = voice
@@ -130,14 +146,14 @@ class _Engine:
         """(N,) int16 at ``sample_rate``."""
         self._chunks = []
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default the library seeds itself from the clock
-        data = text.encode() + b"\0"
+        data = text.replace("\0", " ").encode() + b"\0"
         code = self._library.espeak_Synth(data, len(data), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
         if code != _OK or self._library.espeak_Synchronize() != _OK:
             raise OSError(f"espeak-ng cannot speak {text[:80]!r} (code {code})")
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
 
     def phonemes(self, text: str) -> str:
-        rest = ctypes.c_char_p(text.encode())
+        rest = ctypes.c_char_p(text.replace("\0", " ").encode())
         parts = []
         while rest.value is not None:  # one clause a call; the pointer is null after the last
             part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA)

@@ -14,18 +14,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from sap2.records import atomic_write
 from sap2.tiny.folder import atomic_folder
-from sap2.tiny.plan import SPLITS, Talk, TalksOptions, plan_talks
+from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
 from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, speak
 
 FORMAT_VERSION = 1
@@ -191,3 +192,37 @@ def _write_facts(path: Path, options: TalksOptions, facts: list[dict[str, Any]])
         document = {"version": FORMAT_VERSION, "options": options.as_dict(), "talks": facts}
         json.dump(document, stream, ensure_ascii=False, indent=1)
         stream.write("\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``sap2 make-talks``: one for each field of :class:`TalksOptions`."""
+    parser.add_argument("folder", metavar="DIR", help="the folder to make")
+    kinds = get_type_hints(TalksOptions)
+    for option in fields(TalksOptions):
+        flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
+        if option.name == "voices":
+            default = f"{option.default[0]} to {option.default[-1]}"
+            parser.add_argument(flag, metavar="A,B", help=f"{text}, commas between (default: {default})")
+        elif kinds[option.name] is bool:
+            parser.add_argument(flag, action="store_true", help=text)
+        else:
+            kind = float if kinds[option.name] is float else int
+            shown = "" if option.default is None else " (default: %(default)s)"
+            parser.add_argument(
+                flag, type=kind, default=option.default, metavar="N" if kind is int else "X", help=text + shown
+            )
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it holds talks")
+
+
+def run(args: argparse.Namespace) -> None:
+    """``sap2 make-talks``."""
+    values = {option.name: getattr(args, option.name) for option in fields(TalksOptions)}
+    values["voices"] = DEFAULT_VOICES if args.voices is None else tuple(args.voices.split(","))
+    folder = make_talks(args.folder, TalksOptions(**values), args.overwrite)
+    with (folder / MARKER).open(encoding="utf-8") as stream:
+        talks = json.load(stream)["talks"]
+    for split in SPLITS:
+        part = [talk for talk in talks if talk["split"] == split]
+        utterances = sum(len(talk["segments"]) for talk in part)
+        minutes = sum(talk["seconds"] for talk in part) / 60
+        print(f"{folder / split}: {len(part)} talks, {utterances} utterances, {minutes:.1f} min")
