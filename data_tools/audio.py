@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000  # Hz, of Qwen2-Audio's feature extractor
 MAX_SECONDS = 30.0  # what its encoder hears
-MIN_SECONDS = 0.1
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 
 _OVERSHOOT = 0.5  # seconds that a segment may reach past the end of its recording (published times are rounded)

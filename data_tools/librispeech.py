@@ -12,7 +12,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_tools._command import command_parser, one_line_errors, progress, share
 from data_tools.biasing import (
@@ -28,6 +28,9 @@ from data_tools.keywords import read_words
 from data_tools.utterances import Utterance
 from sap2.records import Row, atomic_write, write_rows
 from sap2.text import clean_keywords, clean_text
+
+if TYPE_CHECKING:
+    import datasets
 
 _SHOWN = 10
 
@@ -71,7 +74,9 @@ class LibriSpeechReport:
 
     def __str__(self) -> str:
         mean = self.keywords / self.utterances if self.utterances else 0.0
-        return f"{self.utterances} utterances, {mean:.1f} words a list, lists without a spoken rare word: {self.without_true}"
+        return (
+            f"{self.utterances} utterances, {mean:.1f} words a list, lists without a spoken word: {self.without_true}"
+        )
 
 
 class Recording(NamedTuple):
@@ -105,11 +110,6 @@ def read_corpus(root: str | os.PathLike[str], split: str) -> Iterator[Recording]
             yield Recording(entry.where, name, entry.value.lower(), str(audio))
 
 
-def read_transcripts(root: str | os.PathLike[str], split: str) -> Iterator[str]:
-    """The transcripts of an extracted split."""
-    return (recording.text for recording in read_corpus(root, split))
-
-
 def read_datasets(source: str, config: str, split: str, audio_dir: str | os.PathLike[str]) -> Iterator[Recording]:
     """The utterances of a split of ``openslr/librispeech_asr``, by name or from a local copy; audio goes to
     ``audio_dir`` as it is (flac), where it is not there yet.
@@ -117,7 +117,11 @@ def read_datasets(source: str, config: str, split: str, audio_dir: str | os.Path
     Raises:
         ValueError: the data set has other columns than LibriSpeech's.
     """
-    for number, row in enumerate(_load(source, config, split), 1):
+    import datasets
+
+    # undecoded: the bytes are flac already, and decoding would import torch
+    rows = _load(source, config, split).cast_column("audio", datasets.Audio(decode=False))
+    for number, row in enumerate(rows, 1):
         where = f"{source}:{number}"
         name, text, audio = row.get("id"), row.get("text"), row.get("audio")
         if not isinstance(name, str) or not isinstance(text, str) or not isinstance(audio, dict):
@@ -126,21 +130,21 @@ def read_datasets(source: str, config: str, split: str, audio_dir: str | os.Path
         yield Recording(where, name, text.lower(), _keep_audio(audio, name, where, Path(audio_dir)))
 
 
-def _load(source: str, config: str, split: str) -> Iterator[Row]:
+def _load(source: str, config: str, split: str) -> datasets.Dataset:
+    """A split by name from the hub, from its copy (CONFIG/SPLIT/*.parquet), or from what ``save_to_disk`` wrote."""
     import datasets
 
-    files = sorted(str(path) for path in Path(source).glob(f"{config}/{split}*/*.parquet")) if config else []
-    files = files or sorted(str(path) for path in Path(source).glob(f"{config}/{split}-*.parquet"))
-    if (Path(source) / "dataset_dict.json").is_file():
-        data = datasets.load_from_disk(source)[split]
-    elif (Path(source) / "state.json").is_file():
-        data = datasets.load_from_disk(source)
-    elif files:
-        data = datasets.load_dataset("parquet", data_files=files, split="train")
-    else:
-        data = datasets.load_dataset(source, config, split=split)
-    # undecoded: the bytes are flac already, and decoding would import torch
-    return iter(data.cast_column("audio", datasets.Audio(decode=False)))
+    root = Path(source)
+    files = sorted(
+        str(path) for path in [*root.glob(f"{config}/{split}/*.parquet"), *root.glob(f"{config}/{split}-*.parquet")]
+    )
+    if (root / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(source)[split]
+    if (root / "state.json").is_file():
+        return datasets.load_from_disk(source)
+    if files:
+        return datasets.load_dataset("parquet", data_files=files, split="train")
+    return datasets.load_dataset(source, config, split=split)
 
 
 def _keep_audio(audio: Row, name: str, where: str, folder: Path) -> str:
@@ -223,15 +227,18 @@ def _published_list(recording: Recording, published: dict[str, BiasingEntry], op
     return entry.words
 
 
+def _transcripts(source: str, split: str, options: LibriSpeechOptions) -> Iterator[str]:
+    if options.datasets_config is None:
+        return (recording.text for recording in read_corpus(source, split))
+    return (row["text"].lower() for row in _load(source, options.datasets_config, split).select_columns(["text"]))
+
+
 def _word_lists(source: str, split: str, options: LibriSpeechOptions) -> tuple[frozenset[str], list[str]]:
     """The common words, and the pool of rare words."""
-    splits = options.common_from or (split,)
-    if options.datasets_config is not None and not (options.common_words and options.rare_words):
-        raise ValueError("with datasets, the word lists come from files (--common-words and --rare-words)")
 
     def transcripts() -> Iterator[str]:
-        for name in splits:
-            yield from progress(read_transcripts(source, name), f"words of {name}", unit="utterance")
+        for name in options.common_from or (split,):
+            yield from progress(_transcripts(source, name, options), f"words of {name}", unit="utterance")
 
     if options.common_words:
         common = frozenset(read_words(options.common_words))

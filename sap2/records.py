@@ -92,51 +92,74 @@ def row_keywords(row: Row) -> list[str]:
     ]
 
 
-def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Row]]:
+OnError = Callable[[int, ValueError], None]
+
+
+def read_rows(path: str | os.PathLike[str], on_error: OnError | None = None) -> Iterator[tuple[int, Row]]:
     """Rows of a .jsonl, .json (one array) or .parquet file with their 1-based line or row number, as a stream.
+
+    Args:
+        path: the file.
+        on_error: called with the number and the error of what is not a row, instead of raising it; reading goes on
+            where it can.
 
     Raises:
         ValueError: a line is not a JSON object; the message names file and line.
     """
     path = Path(path)
+    on_error = on_error or _raise
     if path.suffix == ".parquet":
-        yield from _read_parquet(path)
+        yield from _read_parquet(path, on_error)
         return
     with path.open("rb") as stream:
         head = stream.read(4096).removeprefix(_BOM).lstrip()
     if head.startswith(b"["):
-        yield from _read_array(path)
+        yield from _read_array(path, on_error)
         return
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             line = line.removeprefix(_BOM) if number == 1 else line
-            if line.strip():
-                yield number, _as_row(line, f"{path}:{number}")
+            try:
+                row = _as_row(line, f"{path}:{number}") if line.strip() else None
+            except ValueError as error:
+                on_error(number, error)
+                continue
+            if row is not None:
+                yield number, row
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+def _raise(number: int, error: ValueError) -> None:
+    raise error
+
+
+def _read_parquet(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
         with pq.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(_BATCH) for row in batch.to_pylist())
-            yield from enumerate(rows, 1)
+            for batch in file.iter_batches(_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a parquet file: {error}") from None
+        on_error(number + 1, ValueError(f"{path}: not a parquet file: {error}"))
 
 
-def _read_array(path: Path) -> Iterator[tuple[int, Row]]:
+def _read_array(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
+    number = 0
     with path.open(encoding="utf-8-sig") as stream:
         try:
             for number, row in enumerate(_array_items(stream), 1):
-                if not isinstance(row, dict):
-                    raise ValueError(f"{path}:{number}: not a JSON object: {str(row)[:80]!r}")
-                yield number, row
+                if isinstance(row, dict):
+                    yield number, row
+                else:
+                    on_error(number, ValueError(f"{path}:{number}: not a JSON object: {str(row)[:80]!r}"))
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text: {error}") from None
+            on_error(number + 1, ValueError(f"{path}:{number + 1}: not UTF-8 text: {error}"))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path}: not a JSON array of rows: {error}") from None
+            on_error(number + 1, ValueError(f"{path}:{number + 1}: not a JSON array of rows: {error}"))
 
 
 def _array_items(stream: IO[str]) -> Iterator[Any]:
