@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "--reply",
         choices=("auto", "plain", "joint"),
         default="auto",
-        help="form of labels and responses; joint: 'Selected keywords are: … Transcription: …' (default: by the labels)",
+        help="form of labels and responses; joint: 'Selected keywords are: … Transcription: …'; default: %(default)s",
     )
     rules = parser.add_argument_group("rules")
     rules.add_argument(

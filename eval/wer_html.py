@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from wer_align import BIASED, DELS, INS, SUBS
 from wer_definitions import Scores
 from wer_figures import FIGURES, LABELS
@@ -64,9 +65,9 @@ def page_data(scores: Scores, report: Report) -> dict[str, Any]:
 
 
 def _utterance(scores: Scores, index: int) -> list[Any]:
-    """``[id, session, reference, biased flags, listed flags, biased words, systems]``; see :func:`_system` for the last.
+    """``[id, session, reference, biased flags, listed flags, biased words, systems]``.
 
-    Words are joined by spaces; flags are texts of 0 and 1, one for each word.
+    The last is a list of :func:`_system`. Words are joined by spaces; flags are texts of 0 and 1, one for each word.
     """
     utterance = scores.utterances[index]
     words = slice(scores.refs.offsets[index], scores.refs.offsets[index + 1])
@@ -95,9 +96,10 @@ def _system(scores: Scores, name: str, index: int) -> list[Any]:
     ]
 
 
-def _text(scores: Scores, ids: Any) -> str:
-    return " ".join(scores.vocabulary[number] for number in ids)
+def _text(scores: Scores, ids: np.ndarray) -> str:
+    return " ".join([scores.vocabulary[number] for number in ids.tolist()])
 
 
-def _digits(values: Any) -> str:
-    return "".join(str(int(value)) for value in values)
+def _digits(values: np.ndarray) -> str:
+    """Numbers below ten as one text, a digit each."""
+    return (values.astype(np.uint8) + ord("0")).tobytes().decode()

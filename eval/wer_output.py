@@ -198,4 +198,4 @@ def write_tsv(path: str | os.PathLike[str], scores: Scores, report: Report) -> N
 
 
 def _text(scores: Scores, ids: np.ndarray) -> str:
-    return " ".join(scores.vocabulary[number] for number in ids)
+    return " ".join([scores.vocabulary[number] for number in ids.tolist()])

@@ -42,10 +42,7 @@ def load_test_set(sources: Sources) -> TestSet:
     Raises:
         ValueError: a file cannot be understood; the message names it and the line.
     """
-    if sources.input_files:
-        test_set = _from_results(sources.input_files, sources.reply)
-    else:
-        test_set = _from_texts(sources)
+    test_set = _from_results(sources.input_files, sources.reply) if sources.input_files else _from_texts(sources)
     if sources.keywords:
         _set_keywords(test_set, sources.keywords)
     if sources.utt2session:
