@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -205,11 +206,11 @@ def test_what_does_not_fit_is_refused_and_counted_if_lenient(worked, capsys, nam
     assert (code, report) == (1, {})
     error = capsys.readouterr().err
     assert error.startswith("slidespeech_wer.py: error: ") and error.count("\n") == 1
-    assert pytest.raises(AssertionError, match=problem).matches(AssertionError(error))
+    assert re.search(problem, error)
     code, report = kaldi(worked, "--utt2session", worked / "utt2spk", "--lenient")
     printed = capsys.readouterr().out
     assert code == slidespeech_wer.NOT_ALL_SCORED
-    assert pytest.raises(AssertionError, match=problem).matches(AssertionError(printed))
+    assert re.search(problem, printed)
     assert list(report["problems"].values())
 
 
@@ -249,7 +250,7 @@ def test_nothing_left_is_an_error(worked, capsys):
 def test_bad_rows_are_named(tmp_path, capsys, content, error):
     write(tmp_path / "r.jsonl", content)
     assert run(tmp_path, "--input_file", tmp_path / "r.jsonl")[0] == 1
-    assert pytest.raises(AssertionError, match=error).matches(AssertionError(capsys.readouterr().err))
+    assert re.search(error, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
