@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sap2 import __version__
+from sap2.errors import DEBUG_VARIABLE
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("SAP2_DEBUG") == "1":
+        if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
             raise
         print(f"sap2: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT if isinstance(error, ValueError) else EXIT_FAILED

@@ -40,10 +40,11 @@ def clean_text(text: str) -> str:
     return _SPACES.sub(" ", _MARKUP.sub(" ", text)).strip()
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def clean_keyword(text: str) -> str:
     """One keyword that is safe between the context delimiters; empty where nothing is left.
 
-    Commas separate keywords in a row (:data:`sap2.prompts.KEYWORD_SEPARATOR`), so that one inside becomes a space.
+    Results are kept, since a slide's keywords come back with each of its utterances. Commas separate keywords in a row (:data:`sap2.prompts.KEYWORD_SEPARATOR`), so that one inside becomes a space.
     """
     return _SPACES.sub(" ", clean_text(text).replace(",", " ")).strip()
 

@@ -22,6 +22,10 @@ VOWELS = _words("a e i o u a e i o ee oo ai")
 MIDDLES = _words("l r n m t d v b k p s nd nt lt rk rn ld lv rm st")
 ENDINGS = _words("y a in on er en is ick ell ett an ard o eel eek ix ol us im")
 
+_VOWEL_LETTERS, _CONSONANT_LETTERS = "aeiou", "bdfgklmnprstvz"
+# A vowel without a vowel beside it, or a consonant without a consonant: another can stand there and be pronounced
+_ISOLATED = re.compile(r"(?<![aeiou])[aeiou](?![aeiou])|(?<![b-df-hj-np-tv-z])[b-df-hj-np-tv-z](?![b-df-hj-np-tv-z])")
+
 # (what to look for, how else it may be spelled); whether the sound stays is asked of espeak-ng, not believed
 RESPELLINGS = (
     (r"f(?=[aeiou])", "ph"),
@@ -86,10 +90,14 @@ class NameMaker:
                 return name, twin
 
     def near(self, name: str) -> str | None:
-        """A name that differs from ``name`` in a letter and in sound, for lists only; None where none is found."""
-        for _ in range(20):
-            index = self._rng.randrange(len(name))
-            letters = "aeiou" if name[index] in "aeiou" else "bdfgklmnprstvz"
+        """A name that differs from ``name`` in one letter and in sound; None where none is found.
+
+        It is meant for lists only, as something that could have been heard.
+        """
+        places = [match.start() for match in _ISOLATED.finditer(name)]
+        for _ in range(20 if places else 0):
+            index = self._rng.choice(places)
+            letters = _VOWEL_LETTERS if name[index] in _VOWEL_LETTERS else _CONSONANT_LETTERS
             other = name[:index] + self._rng.choice(letters) + name[index + 1 :]
             if other != name and self._claim(other):
                 return other

@@ -39,6 +39,8 @@ MARGIN_SECONDS = 0.1
 """Silence that a segment keeps before and after the words."""
 SPEECH_LEVEL = 0.06
 """Root mean square of the speech of a talk; full scale is 1."""
+NOISE_BLOCK = 1 << 16
+"""Noise is made in blocks of this many samples: a power of two, since a transform of any length may take seconds."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = No
         talks = plan_talks(options)
         total = sum(len(slide.sentences) for talk in talks for slide in talk.slides)
         facts = []
-        with tqdm(total=total, desc="make-talks", unit="utterance") as bar:
+        with tqdm(total=total, desc="make-talks", unit=" utterances", mininterval=0.5) as bar:
             for talk in talks:
                 facts.append(_write_recording(new, talk, options, bar))
         for split in SPLITS:
@@ -154,10 +156,16 @@ def _speech_rms(samples: np.ndarray, segments: list[Segment]) -> float:
 def _add_noise(samples: np.ndarray, rng: np.random.Generator) -> float:
     """Add pink noise in place; returns its distance from the speech in dB."""
     snr = float(rng.integers(15, 31))
-    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
-    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0), len(samples))
-    samples += (noise * (SPEECH_LEVEL * 10 ** (-snr / 20) / np.sqrt(np.mean(noise**2)))).astype(np.float32)
+    noise = np.concatenate([_pink_noise(rng) for _ in range(0, len(samples), NOISE_BLOCK)])[: len(samples)]
+    samples += noise * (SPEECH_LEVEL * 10 ** (-snr / 20))
     return snr
+
+
+def _pink_noise(rng: np.random.Generator) -> np.ndarray:
+    """(NOISE_BLOCK,) float32 of mean square 1, as much power in each octave."""
+    spectrum = np.fft.rfft(rng.standard_normal(NOISE_BLOCK))
+    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0), NOISE_BLOCK)
+    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
 def _slide_facts(talk: Talk, segments: list[Segment], seconds: float) -> list[dict[str, Any]]:

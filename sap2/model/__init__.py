@@ -1,0 +1,1 @@
+"""The model of SAP² on plain transformers: configuration, pooling, modeling, processing."""

@@ -1,0 +1,68 @@
+"""Configuration: that of Qwen2-Audio and the settings of SAP²."""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, Qwen2AudioConfig
+
+from sap2.model.pooling import check_pooling
+
+SAP_FIELDS = ("sap_window_size", "sap_pooling", "sap_num_heads", "sap_hidden_size")
+"""The settings that a trained model depends on."""
+
+
+class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
+    """Qwen2-Audio's configuration with the settings of the pooling layer.
+
+    Args:
+        sap_window_size: context tokens that become one embedding (paper: 2, 4 and 8 tried, 2 is best).
+        sap_pooling: how a window is pooled; see :class:`sap2.model.pooling.SpeechDrivenPooling`.
+        sap_num_heads: attention heads of the pooling layer.
+        sap_hidden_size: width of the pooling layer; None or the width of the language model, nothing else.
+        sap_context_token_id: id of the placeholder token; None until a tokenizer has it.
+        sap_truncate_audio: hear the beginning of an audio that is longer than the model's window, instead of
+            refusing it.
+
+    Raises:
+        ValueError: a value that the layer cannot have.
+    """
+
+    model_type = "sap_qwen2_audio"
+
+    sap_window_size: int = 2
+    sap_pooling: str = "attention"
+    sap_num_heads: int = 4
+    sap_hidden_size: int | None = None
+    sap_context_token_id: int | None = None
+    sap_truncate_audio: bool = False
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As upstream, and the configuration of a plain Qwen2-Audio becomes one of ours with the default settings."""
+        config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if config.get("model_type") == Qwen2AudioConfig.model_type:
+            config["model_type"] = cls.model_type
+        return config, kwargs
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.check_sap()
+
+    def check_sap(self) -> None:
+        """Refuse settings that do not fit each other or the language model.
+
+        Raises:
+            ValueError: names the setting, its value and what is allowed.
+        """
+        width = self.text_config.hidden_size
+        if self.sap_hidden_size is not None and self.sap_hidden_size != width:
+            raise ValueError(
+                f"sap_hidden_size (--compressor_hidden_size) is {self.sap_hidden_size}; the pooled embeddings enter "
+                f"the language model, so that only its width is allowed: {width}"
+            )
+        try:
+            check_pooling(width, self.sap_num_heads, self.sap_window_size, self.sap_pooling)
+        except ValueError as error:
+            raise ValueError(f"SAP² settings (sap_*): {error}") from None
+
+
+AutoConfig.register(SAP2Qwen2AudioConfig.model_type, SAP2Qwen2AudioConfig)

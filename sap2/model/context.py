@@ -1,0 +1,107 @@
+"""From a text with contexts to a text with placeholders, and the token ids that the placeholders stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from sap2.errors import InputError
+from sap2.model.pooling import pooled_length
+from sap2.prompts import CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
+from sap2.records import find_contexts
+from sap2.text import find_special
+
+
+class Expanded(NamedTuple):
+    """Texts whose contexts are placeholders, and the context token ids of each audio ([] where it has none)."""
+
+    texts: list[str]
+    context_ids: list[list[int]]
+
+
+def add_sap_tokens(tokenizer: PreTrainedTokenizerBase, embedding_rows: int) -> int:
+    """Add the three tokens of SAP² where they are missing, keeping every other special token.
+
+    Args:
+        embedding_rows: rows of the model's token embedding; the new ids must be below.
+
+    Returns:
+        The id of :data:`sap2.prompts.CONTEXT_TOKEN`.
+
+    Raises:
+        InputError: the embedding has no row for a token.
+    """
+    # By default transformers replaces the list of extra special tokens, and <|AUDIO|> would stop being one.
+    tokenizer.add_special_tokens({"extra_special_tokens": list(SAP_TOKENS)}, replace_extra_special_tokens=False)
+    ids = tokenizer.convert_tokens_to_ids(list(SAP_TOKENS))
+    if max(ids) >= embedding_rows:
+        raise InputError(
+            f"the tokens {', '.join(SAP_TOKENS)} need ids up to {max(ids)}, but the token embedding has "
+            f"{embedding_rows} rows; use a checkpoint whose embedding has rows to spare (Qwen2-Audio-7B has), "
+            f"or resize it to at least {max(ids) + 1} rows and save it first"
+        )
+    return ids[-1]
+
+
+def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
+    """Token ids of the keywords, as plain text.
+
+    Keywords come from slides and can be anything: no part of them may become a special token.
+
+    Raises:
+        InputError: the text holds a special token.
+    """
+    special = find_special(body)
+    if special is not None:
+        raise InputError(
+            f"the keywords contain {special!r}, which is a special token; allowed: plain text "
+            f"(sap2.text.clean_keywords makes it plain)"
+        )
+    ids: list[int] = tokenizer(body, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def expand_contexts(
+    texts: Sequence[str], audio_mark: str, tokenizer: PreTrainedTokenizerBase, window_size: int
+) -> Expanded:
+    """Replace the contexts of a conversation by their placeholders.
+
+    A context belongs to the last audio before it.
+
+    Args:
+        texts: the turns that a user wrote, in order.
+        audio_mark: what marks the place of an audio in them (``<audio>``, or ``<|AUDIO|>``).
+
+    Raises:
+        InputError: a delimiter is missing, in the wrong order or nested; a context without an audio before it; two
+            contexts for one audio; a special token among the keywords.
+    """
+    expanded: list[str] = []
+    context_ids: list[list[int] | None] = []
+    for text in texts:
+        pieces, position = [], 0
+        try:
+            contexts = find_contexts(text)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        for context in contexts:
+            before = text[position : context.start]
+            context_ids += [None] * before.count(audio_mark)
+            ids = tokenize_context(tokenizer, context.body)
+            if not context_ids:
+                raise InputError(f"the context {_shorten(context.body)!r} has no audio before it; allowed: audio first")
+            if context_ids[-1] is not None:
+                raise InputError(f"audio {len(context_ids)} has two contexts; allowed: one context for each audio")
+            context_ids[-1] = ids
+            placeholders = CONTEXT_TOKEN * pooled_length(len(ids), window_size)
+            pieces += [before, START_OF_CONTEXT, placeholders, END_OF_CONTEXT]
+            position = context.end
+        context_ids += [None] * text.count(audio_mark, position)
+        expanded.append("".join([*pieces, text[position:]]))
+    return Expanded(expanded, [ids or [] for ids in context_ids])
+
+
+def _shorten(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

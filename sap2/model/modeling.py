@@ -1,0 +1,313 @@
+"""Qwen2-Audio with speech-driven pooling of the context. Only what differs from upstream's model is written here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioPreTrainedModel,
+)
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.models.qwen2_audio.modeling_qwen2_audio import (
+    Qwen2AudioCausalLMOutputWithPast,
+    Qwen2AudioModel,
+)
+
+from sap2.errors import InputError
+from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.model.context import add_sap_tokens
+from sap2.model.pooling import SpeechDrivenPooling
+
+
+class SAP2Qwen2AudioModel(Qwen2AudioModel):
+    """Audio tower, projector, pooling layer and language model."""
+
+    config_class = SAP2Qwen2AudioConfig
+
+    def __init__(self, config: SAP2Qwen2AudioConfig):
+        super().__init__(config)
+        self.context_pooling = SpeechDrivenPooling(
+            config.text_config.hidden_size, config.sap_num_heads, config.sap_window_size, config.sap_pooling
+        )
+
+    def get_speech_features(self, input_features: Tensor, feature_attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Speech embeddings as the language model sees them.
+
+        Args:
+            input_features: (A, mel bins, frames) log-mel spectrograms.
+            feature_attention_mask: (A, frames), 1 = valid.
+
+        Returns:
+            ``speech`` (A, T, D) and ``speech_mask`` (A, T), True = valid.
+        """
+        tower = self.audio_tower
+        input_features = input_features.to(tower.device, tower.conv1.weight.dtype)
+        frames, tokens = tower._get_feat_extract_output_lengths(feature_attention_mask.to(tower.device).sum(-1))
+        encoder_length = (input_features.shape[-1] - 2) // 2 + 1
+        valid = torch.arange(encoder_length, device=tower.device)[None] < frames[:, None]
+        attention_mask = create_bidirectional_mask(
+            config=tower.config,
+            inputs_embeds=input_features.new_zeros((*valid.shape, 1)),
+            attention_mask=valid.long(),
+        )
+        hidden = tower(input_features, attention_mask=attention_mask).last_hidden_state
+        speech = self.multi_modal_projector(hidden)
+        speech_mask = torch.arange(speech.shape[1], device=speech.device)[None] < tokens.to(speech.device)[:, None]
+        return speech, speech_mask
+
+    def pool_contexts(
+        self, speech: Tensor, speech_mask: Tensor, context_input_ids: Tensor, context_attention_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Embed the contexts (A, L) and pool each with the speech of its audio → (A, N, D) and mask (A, N)."""
+        if context_input_ids.shape[0] != speech.shape[0]:
+            raise ValueError(
+                f"context_input_ids has {context_input_ids.shape[0]} rows and there are {speech.shape[0]} audios; "
+                f"allowed: one row for each audio"
+            )
+        context = self.get_input_embeddings()(context_input_ids)
+        mask = None if context_attention_mask is None else context_attention_mask.to(context.device).bool()
+        return self.context_pooling(speech.to(context.device), context, speech_mask.to(context.device), mask)
+
+    def merge_inputs(
+        self,
+        input_ids: Tensor,
+        inputs_embeds: Tensor,
+        input_features: Tensor,
+        feature_attention_mask: Tensor,
+        context_input_ids: Tensor | None,
+        context_attention_mask: Tensor | None,
+    ) -> Tensor:
+        """Put speech and pooled contexts in the place of their placeholders."""
+        speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask)
+        sources = {"audio": (input_ids == self.config.audio_token_id, speech, speech_mask)}
+        if context_input_ids is not None:
+            pooled, pooled_mask = self.pool_contexts(speech, speech_mask, context_input_ids, context_attention_mask)
+            sources["context"] = (input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
+        _check_counts({name: (places, mask) for name, (places, _, mask) in sources.items()})
+        for places, embeddings, mask in sources.values():
+            embeddings = _valid_first(embeddings, mask).to(inputs_embeds.device, inputs_embeds.dtype)
+            inputs_embeds = inputs_embeds.masked_scatter(places.unsqueeze(-1).to(inputs_embeds.device), embeddings)
+        return inputs_embeds
+
+    def _touch_speech_modules(self, inputs_embeds: Tensor) -> Tensor:
+        """Run tower and projector on silence, for nothing.
+
+        Ranks of a distributed run must use the same parameters in each step, or those that wait for the gradients of
+        the others wait forever; a batch without audio would leave these out.
+        """
+        tower_config = self.config.audio_config
+        frames = tower_config.max_source_positions * 2
+        silence = inputs_embeds.new_zeros((1, tower_config.num_mel_bins, frames))
+        speech, _ = self.get_speech_features(silence, silence.new_ones((1, frames), dtype=torch.long))
+        return inputs_embeds + speech.sum().to(inputs_embeds.device, inputs_embeds.dtype) * 0.0
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        feature_attention_mask: Tensor | None = None,
+        context_input_ids: Tensor | None = None,
+        context_attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """See :meth:`SAP2Qwen2AudioForConditionalGeneration.forward`; returns the language model's output."""
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+            if input_features is not None:
+                inputs_embeds = self.merge_inputs(
+                    input_ids,
+                    inputs_embeds,
+                    input_features,
+                    feature_attention_mask,
+                    context_input_ids,
+                    context_attention_mask,
+                )
+            elif self.training:
+                inputs_embeds = self._touch_speech_modules(inputs_embeds)
+        return self.language_model(attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
+
+
+class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration):
+    """Qwen2-Audio that reads a context compressed by the speech (SAP², arXiv 2511.11139)."""
+
+    config_class = SAP2Qwen2AudioConfig
+
+    def __init__(self, config: SAP2Qwen2AudioConfig):
+        # Not upstream's own __init__: it would make the 7B of its inner model first.
+        Qwen2AudioPreTrainedModel.__init__(self, config)
+        self.model = SAP2Qwen2AudioModel(config)
+        self.lm_head = torch.nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+        """Load a Qwen2-Audio or a SAP² checkpoint.
+
+        Raises:
+            InputError: a tensor of the model is missing from the checkpoint, or the checkpoint has one that the model
+                does not have. (transformers would go on with random numbers.)
+        """
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        _check_loaded(pretrained_model_name_or_path, info)
+        if model.config.sap_context_token_id is None:
+            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path)
+            model.config.sap_context_token_id = add_sap_tokens(tokenizer, model.config.text_config.vocab_size)
+        return (model, info) if output_loading_info else model
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        feature_attention_mask: Tensor | None = None,
+        context_input_ids: Tensor | None = None,
+        context_attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values=None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs,
+    ) -> Qwen2AudioCausalLMOutputWithPast:
+        """Language modelling with speech and context.
+
+        Args:
+            input_ids: (B, S) with one placeholder for each speech embedding and each pooled context embedding.
+            input_features: (A, mel bins, frames) of the A audios of the batch, in the order of their placeholders.
+            feature_attention_mask: (A, frames), 1 = valid.
+            context_input_ids: (A, L) token ids of the context of each audio; None where the batch has no context.
+            context_attention_mask: (A, L), 1 = valid; None: all valid. A row of zeros: an audio without context.
+            labels: (B, S), -100 = ignored; or of the positions that ``logits_to_keep`` keeps.
+            logits_to_keep: the last n positions, or a boolean or index tensor of the positions, for which logits are
+                computed; 0: all.
+
+        Returns:
+            The loss is the mean over the labels (or their sum over ``num_items_in_batch``, where a trainer gives it).
+
+        Raises:
+            ValueError: the number of placeholders is not that of the embeddings.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            input_features=input_features,
+            attention_mask=attention_mask,
+            feature_attention_mask=feature_attention_mask,
+            context_input_ids=context_input_ids,
+            context_attention_mask=context_attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
+            )
+        return Qwen2AudioCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    # transformers looks for a variadic argument of exactly this name
+    def prepare_inputs_for_generation(self, *args, is_first_iteration=False, **kwargs):
+        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            # upstream drops only the names it knows; the audio is in the cache by now
+            for name in ("feature_attention_mask", "context_input_ids", "context_attention_mask"):
+                inputs.pop(name, None)
+        return inputs
+
+    def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **kwargs):
+        """Repeat each sample for its beams, and its audios and contexts, which are rows of their own, with it."""
+        per_audio = {
+            name: kwargs.pop(name)
+            for name in ("input_features", "feature_attention_mask", "context_input_ids", "context_attention_mask")
+            if kwargs.get(name) is not None
+        }
+        if expand_size > 1 and "input_features" in per_audio:
+            rows = self._audio_rows(input_ids, per_audio["feature_attention_mask"], expand_size)
+            per_audio = {name: values[rows.to(values.device)] for name, values in per_audio.items()}
+        input_ids, kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+        )
+        return input_ids, {**kwargs, **per_audio}
+
+    def _audio_rows(self, input_ids: Tensor, feature_attention_mask: Tensor, expand_size: int) -> Tensor:
+        """Index of the audio of each row after every sample was repeated ``expand_size`` times."""
+        _, tokens = self.model.audio_tower._get_feat_extract_output_lengths(feature_attention_mask.sum(-1).cpu())
+        sample_ends = (input_ids == self.config.audio_token_id).sum(-1).cpu().cumsum(0)
+        owners = torch.searchsorted(sample_ends, tokens.cumsum(0) - tokens, right=True)
+        audios = torch.arange(len(owners))
+        samples = torch.arange(len(sample_ends)).repeat_interleave(expand_size)
+        return torch.cat([audios[owners == sample] for sample in samples])
+
+
+def _valid_first(embeddings: Tensor, mask: Tensor) -> Tensor:
+    """(A, N, D) → (A · N, D), the valid ones first and in order: what ``masked_scatter`` reads, without waiting for
+    the device to count them."""
+    order = (~mask).flatten().to(torch.uint8).argsort(stable=True)
+    return embeddings.flatten(0, 1)[order]
+
+
+def _check_loaded(source: str, info: dict) -> None:
+    """Refuse a checkpoint that does not fill the model exactly; ``info`` is transformers' loading report."""
+    problems = {
+        "missing": info.get("missing_keys"),
+        "unexpected": info.get("unexpected_keys"),
+        "of another shape": [key[0] if isinstance(key, tuple) else key for key in info.get("mismatched_keys") or ()],
+    }
+    found = [
+        f"{len(keys)} {problem} ({', '.join(sorted(keys)[:3])}{', …' if len(keys) > 3 else ''})"
+        for problem, keys in problems.items()
+        if keys
+    ]
+    if found:
+        raise InputError(
+            f"the weights in {source} are not those of a Qwen2-Audio model: tensors {'; '.join(found)}; "
+            f"allowed: every tensor of the model and no other"
+        )
+
+
+def _check_counts(sources: dict[str, tuple[Tensor, Tensor]]) -> None:
+    """Raise where the placeholders of a kind are not as many as its embeddings; waits for the device once."""
+    device = next(iter(sources.values()))[0].device
+    counts = torch.stack([part.sum().to(device) for pair in sources.values() for part in pair]).tolist()
+    for name, places, embeddings in zip(sources, counts[::2], counts[1::2], strict=True):
+        if places != embeddings:
+            raise ValueError(
+                f"input_ids has {places} {name} placeholders, but there are {embeddings} {name} embeddings"
+            )
+
+
+def _register() -> None:
+    """Load and save with the names of the hub's tensors (transformers renames them only for classes it knows)."""
+    mapping = get_checkpoint_conversion_mapping("qwen2_audio")
+    for name in (SAP2Qwen2AudioForConditionalGeneration.__name__, SAP2Qwen2AudioConfig.model_type):
+        register_checkpoint_conversion_mapping(name, mapping, overwrite=True)
+    AutoModel.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioModel)
+    for auto_class in (AutoModelForMultimodalLM, AutoModelForSeq2SeqLM, AutoModelForCausalLM):
+        auto_class.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration)
+
+
+_register()

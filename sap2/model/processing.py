@@ -1,0 +1,102 @@
+"""Processor of SAP² for plain transformers: text with contexts and audio in, expanded inputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import AutoProcessor, BatchFeature, Qwen2AudioProcessor
+
+from sap2.errors import InputError
+from sap2.model.audio import check_audio
+from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.model.context import add_sap_tokens, expand_contexts
+
+
+class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
+    """Qwen2-Audio's processor that also expands contexts.
+
+    Args:
+        sap_window_size: context tokens that become one embedding; the model's ``config.sap_window_size``.
+        sap_truncate_audio: hear the beginning of too long an audio instead of refusing it.
+        embedding_rows: rows of the model's token embedding, to refuse a tokenizer that does not fit it; None: trust.
+    """
+
+    def __init__(
+        self,
+        feature_extractor=None,
+        tokenizer=None,
+        chat_template=None,
+        audio_token="<|AUDIO|>",
+        audio_bos_token="<|audio_bos|>",
+        audio_eos_token="<|audio_eos|>",
+        sap_window_size: int = 2,
+        sap_truncate_audio: bool = False,
+        embedding_rows: int | None = None,
+    ):
+        super().__init__(feature_extractor, tokenizer, chat_template, audio_token, audio_bos_token, audio_eos_token)
+        self.sap_window_size = sap_window_size
+        self.sap_truncate_audio = sap_truncate_audio
+        self.embedding_rows = embedding_rows
+        self.context_token_id = add_sap_tokens(tokenizer, embedding_rows or len(tokenizer) + 3)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Load from a Qwen2-Audio or SAP² folder; the model's configuration there gives the settings."""
+        config = SAP2Qwen2AudioConfig.from_pretrained(pretrained_model_name_or_path)
+        kwargs.setdefault("sap_window_size", config.sap_window_size)
+        kwargs.setdefault("sap_truncate_audio", config.sap_truncate_audio)
+        kwargs.setdefault("embedding_rows", config.text_config.vocab_size)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    def __call__(self, text=None, audio=None, **kwargs) -> BatchFeature:
+        """Encode texts and audios.
+
+        Args:
+            text: one text or a batch, with one ``<|AUDIO|>`` per audio and any contexts in place.
+            audio: arrays of samples at the feature extractor's rate, in the order of the texts; one array or a list.
+
+        Returns:
+            Upstream's inputs, with ``context_input_ids`` and ``context_attention_mask`` (audios, L) where there is a
+            context: row i belongs to audio i.
+
+        Raises:
+            InputError: bad contexts or audio; the message names the text by its number.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        audios = [] if audio is None else [audio] if isinstance(audio, np.ndarray) else list(audio)
+        extractor = self.feature_extractor
+        audios = [
+            check_audio(samples, extractor.sampling_rate, extractor.n_samples, self.sap_truncate_audio, str(i))
+            for i, samples in enumerate(audios, 1)
+        ]
+        context_ids: list[list[int]] = []
+        for i, content in enumerate(texts):
+            try:
+                expanded = expand_contexts([content], self.audio_token, self.tokenizer, self.sap_window_size)
+            except InputError as error:
+                raise InputError(f"text {i + 1}: {error}") from None
+            texts[i] = expanded.texts[0]
+            context_ids += expanded.context_ids
+        kwargs.setdefault("sampling_rate", extractor.sampling_rate)
+        inputs = super().__call__(text=texts, audio=audios or None, **kwargs)
+        if any(context_ids):
+            inputs.update(pad_contexts(context_ids, self.tokenizer.pad_token_id))
+        return inputs
+
+    @property
+    def model_input_names(self):
+        return [*super().model_input_names, "context_input_ids", "context_attention_mask"]
+
+
+def pad_contexts(context_ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Context ids of each audio → (audios, longest) ids and mask, both int64, padded on the right."""
+    rows = [torch.tensor(ids, dtype=torch.int64) for ids in context_ids]
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
+    mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+    return {"context_input_ids": ids, "context_attention_mask": mask}
+
+
+AutoProcessor.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioProcessor)

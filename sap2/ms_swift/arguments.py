@@ -1,0 +1,115 @@
+"""Flags: ms-swift's ``BaseArguments``, from which the arguments of every command are made, with those of SAP²."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sap2.errors import InputError
+from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.ms_swift.settings import FLAGS, MODEL_TYPE, apply_settings, resolve_settings
+
+BACKEND = "transformers"
+
+
+def make_arguments(base: type) -> type:
+    """A subclass of ms-swift's ``BaseArguments`` that takes its place and name."""
+
+    @dataclass
+    class BaseArguments(base):
+        # ms-swift 3 called it --train_type
+        tuner_type: str = field(default="lora", metadata={"aliases": ["--train_type"], "help": "lora, full, …"})
+        # None: true for sap_qwen2_audio, so that no row is dropped in silence, and ms-swift's false for others
+        strict: bool | None = field(default=None, metadata={"help": "stop at a bad row instead of skipping it"})
+        sap_window_size: int | None = field(
+            default=None, metadata={"help": "context tokens that become one embedding (default: 2)"}
+        )
+        sap_pooling: str | None = field(
+            default=None, metadata={"help": "how a window is pooled: attention (default) or mean"}
+        )
+        sap_num_heads: int | None = field(
+            default=None,
+            metadata={"aliases": ["--num_attention_heads"], "help": "heads of the pooling layer (default: 4)"},
+        )
+        sap_hidden_size: int | None = field(
+            default=None,
+            metadata={"aliases": ["--compressor_hidden_size"], "help": "the language model's width, or left out"},
+        )
+        sap_truncate_audio: bool | None = field(
+            default=None,
+            metadata={"help": "hear the beginning of an audio longer than the model's window instead of refusing it"},
+        )
+
+        def __post_init__(self):
+            flags = {name: getattr(self, name) for name in FLAGS}
+            super().__post_init__()
+            is_sap = self.model_type == MODEL_TYPE
+            if self.strict is None:
+                self.strict = is_sap
+            if is_sap:
+                finish_arguments(self, flags)
+
+        def get_model_kwargs(self):
+            return {**super().get_model_kwargs(), **model_kwargs(self)}
+
+        def get_template(self, *args, **kwargs):
+            template = super().get_template(*args, **kwargs)
+            if self.model_type == MODEL_TYPE and self.strict is False:
+                template.count_skipped_rows()
+            return template
+
+    BaseArguments.__module__ = base.__module__
+    BaseArguments.__qualname__ = base.__qualname__
+    BaseArguments.__doc__ = base.__doc__
+    return BaseArguments
+
+
+def patch_methods(base: type) -> None:
+    """Without our flags (``--external_plugins``): the same checks and settings on ms-swift's own class."""
+    original = base.get_model_kwargs
+
+    def get_model_kwargs(self):
+        from sap2.ms_swift.loader import environment_settings
+
+        if self.model_type == MODEL_TYPE:
+            finish_arguments(self, {name: environment_settings().get(name) for name in FLAGS})
+        return {**original(self), **model_kwargs(self)}
+
+    base.get_model_kwargs = get_model_kwargs
+
+
+def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
+    """Resolve and check everything of a run with ``sap_qwen2_audio``; the resolved values go to args.json.
+
+    Raises:
+        InputError: contradicting or impossible settings, or a backend that would bypass the context.
+    """
+    _check_backend(args)
+    checkpoints = [*(args.adapters or []), getattr(args, "resume_from_checkpoint", None), args.model_dir]
+    settings = resolve_settings(flags, [folder for folder in checkpoints if folder])
+    config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
+    for name in FLAGS:
+        setattr(args, name, getattr(config, name))
+    if getattr(args, "truncation_strategy", None) == "split":
+        raise InputError(
+            "--truncation_strategy split would part a row from its audio; allowed: delete, left, right, raise"
+        )
+
+
+def model_kwargs(args: Any) -> dict[str, Any]:
+    """What the loader of ``sap_qwen2_audio`` gets beyond ms-swift's own keyword arguments."""
+    if args.model_type != MODEL_TYPE:
+        return {}
+    settings = {name: getattr(args, name) for name in FLAGS}
+    if getattr(args, "sap_truncate_audio", None) is not None:
+        settings["sap_truncate_audio"] = args.sap_truncate_audio
+    return {"sap_settings": settings}
+
+
+def _check_backend(args: Any) -> None:
+    backend = getattr(args, "infer_backend", None) or BACKEND
+    if backend not in {BACKEND, "pt"}:
+        raise InputError(
+            f"--infer_backend {backend} would decode without the context: {MODEL_TYPE} needs its own model code; "
+            f"allowed: --infer_backend {BACKEND} (or pt)"
+        )
+    if getattr(args, "use_vllm", None):
+        raise InputError(f"--use_vllm true would decode without the context of {MODEL_TYPE}; allowed: --use_vllm false")

@@ -1,0 +1,237 @@
+"""The template: a row of ms-swift to the inputs of the model."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import re
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from swift.template import MaxLengthError, Template
+from swift.template.vision_utils import load_audio
+
+from sap2.errors import InputError
+from sap2.model.audio import audio_token_count, check_audio
+from sap2.model.context import expand_contexts
+from sap2.model.pooling import pooled_length
+from sap2.model.processing import pad_contexts
+from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, SAP_TOKENS
+
+_INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
+_SKIP_CELLS = 1 << 16
+
+
+class RowTooLongError(MaxLengthError, InputError):
+    """A row longer than ``--max_length``; ms-swift knows it as its own error."""
+
+
+class SAP2Qwen2AudioTemplate(Template):
+    """Qwen2-Audio's template that also expands contexts.
+
+    All lengths are final here: each ``<audio>`` becomes as many ``<|AUDIO|>`` as the speech has embeddings, each
+    context as many ``<|context|>`` as it is pooled to, and the model fills them.
+    """
+
+    support_padding_free = False
+    _skipped: torch.Tensor | None = None
+
+    def init_processor(self, processor) -> None:
+        if processor is not None and not self._processor_inited:
+            # a list of its own: upstream's belongs to the class, and every template of the process adds to it
+            self.placeholder_tokens = [CONTEXT_TOKEN]
+        super().init_processor(processor)
+
+    def replace_tag(self, media_type, index, inputs) -> list[str]:
+        if media_type != "audio":
+            raise InputError(f"the row has an {media_type}; allowed: audios only")
+        tokens = f"{AUDIO_BOS}{AUDIO_TOKEN * inputs.sap_audio_tokens[index]}{AUDIO_EOS}\n"
+        return [f"Audio {index + 1}: {tokens}" if self.use_chat_template else tokens]
+
+    def encode(self, inputs, *args, **kwargs) -> dict[str, Any]:
+        try:
+            return super().encode(inputs, *args, **kwargs)
+        except Exception as error:
+            if self._skipped is not None and self.is_training:
+                self._skipped[zlib.crc32(str(error).encode()) % _SKIP_CELLS] = 1
+            raise
+
+    def _encode_truncated(self, inputs) -> dict[str, Any]:
+        try:
+            return super()._encode_truncated(inputs)
+        except MaxLengthError as error:
+            raise RowTooLongError(
+                f"{_row_name(inputs)}: {error} Allowed: a larger --max_length, a shorter list, --truncation_strategy "
+                f"left or right, or --strict false, which skips such rows and counts them"
+            ) from None
+        except InputError as error:
+            raise InputError(f"{_row_name(inputs)}: {error}") from None
+
+    def _preprocess_inputs(self, inputs) -> None:
+        if self.mode in {"vllm", "lmdeploy", "sglang"}:
+            raise InputError(f"backend {self.mode} would decode without the context; allowed: transformers (or pt)")
+        _lift_inline_audio(inputs)
+        super()._preprocess_inputs(inputs)
+        inputs.sap_context_ids = self._expand_contexts(inputs)
+        inputs.sap_audio_inputs = self._hear(inputs.audios) if inputs.audios else {}
+        frames = inputs.sap_audio_inputs.get("feature_attention_mask", torch.zeros(0, 1)).sum(-1).tolist()
+        inputs.sap_audio_tokens = [audio_token_count(int(count)) for count in frames]
+
+    def _expand_contexts(self, inputs) -> list[list[int]]:
+        """Replace the contexts of the user's turns in place; the context token ids of each audio."""
+        user_turns = [m for m in inputs.messages if m["role"] == "user" and isinstance(m["content"], str)]
+        for text in [inputs.system, *(m["content"] for m in inputs.messages if m["role"] != "user")]:
+            token = next((token for token in SAP_TOKENS if isinstance(text, str) and token in text), None)
+            if token is not None:
+                raise InputError(f"{token} stands outside the user's turns; allowed: contexts in user turns only")
+        expanded = expand_contexts(
+            [m["content"] for m in user_turns], AUDIO_TAG, self.tokenizer, self.config.sap_window_size
+        )
+        if len(expanded.context_ids) != len(inputs.audios):
+            raise InputError(
+                f"the row has {len(expanded.context_ids)} {AUDIO_TAG} tags and {len(inputs.audios)} audios; "
+                f"allowed: one tag for each audio"
+            )
+        for message, text in zip(user_turns, expanded.texts, strict=True):
+            message["content"] = text
+        return expanded.context_ids
+
+    def _hear(self, audios: list[Any]) -> dict[str, torch.Tensor]:
+        """Log-mel features (A, mel bins, frames) and their mask (A, frames) of the audios of a row."""
+        extractor = self.processor.feature_extractor
+        samples = [
+            check_audio(
+                _load_audio(audio, extractor.sampling_rate),
+                extractor.sampling_rate,
+                extractor.n_samples,
+                self.config.sap_truncate_audio,
+                _audio_name(audio),
+            )
+            for audio in audios
+        ]
+        features = extractor(
+            samples, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="pt"
+        )
+        return {
+            "input_features": features["input_features"],
+            "feature_attention_mask": features["attention_mask"],
+        }
+
+    def _encode(self, inputs) -> dict[str, Any]:
+        encoded = super()._encode(inputs)
+        window = self.config.sap_window_size
+        expected = {
+            AUDIO_TOKEN: (self.config.audio_token_id, sum(inputs.sap_audio_tokens)),
+            CONTEXT_TOKEN: (
+                self.config.sap_context_token_id,
+                sum(pooled_length(len(ids), window) for ids in inputs.sap_context_ids),
+            ),
+        }
+        for token, (token_id, count) in expected.items():
+            if encoded["input_ids"].count(token_id) != count:
+                raise InputError(f"the text holds {token} of its own; allowed: {AUDIO_TAG} tags and plain text")
+        encoded.update(inputs.sap_audio_inputs)
+        if any(inputs.sap_context_ids):
+            encoded["context_ids"] = inputs.sap_context_ids
+        return encoded
+
+    def _data_collator_mm_data(self, batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Audios of the batch one below the other; row i of the contexts belongs to audio i."""
+        collated = super()._data_collator_mm_data(batch)
+        rows = [row for row in batch if row.get("input_features") is not None]
+        if not rows:
+            return collated
+        for name in ("input_features", "feature_attention_mask"):
+            collated[name] = torch.concat([row[name] for row in rows])
+        if any(row.get("context_ids") for row in rows):
+            context_ids = [ids for row in rows for ids in row.get("context_ids") or [[]] * len(row["input_features"])]
+            collated.update(pad_contexts(context_ids, self.tokenizer.pad_token_id))
+        return collated
+
+    def count_skipped_rows(self) -> None:
+        """Count the rows that ms-swift skips (``--strict false``) and print their number at the end.
+
+        The table is shared with the workers of the data loader; a row that is met again is counted once.
+        """
+        self._skipped = torch.zeros(_SKIP_CELLS, dtype=torch.uint8).share_memory_()
+        atexit.register(_print_skipped, self._skipped)
+
+
+def _print_skipped(skipped: torch.Tensor) -> None:
+    count = int(skipped.sum())
+    if count:
+        print(f"sap2: {count} bad rows were skipped (--strict false); the log above has the reasons", file=sys.stderr)
+
+
+def _lift_inline_audio(inputs) -> None:
+    """``<audio>/path.wav</audio>`` in a user's turn (the rows of the released data) to a tag and an audio.
+
+    Raises:
+        InputError: the row has an ``audios`` that is not what the text says.
+    """
+    inline: list[str] = []
+    for message in inputs.messages:
+        if message["role"] == "user" and isinstance(message["content"], str):
+            inline += (path.strip() for path in _INLINE_AUDIO.findall(message["content"]))
+            message["content"] = _INLINE_AUDIO.sub(AUDIO_TAG, message["content"])
+    if inline and inputs.audios and list(inputs.audios) != inline:
+        raise InputError(
+            f"the text names the audios {inline}, and 'audios' is {list(inputs.audios)}; allowed: the same"
+        )
+    if inline:
+        inputs.audios = inline
+
+
+def _load_audio(audio: Any, sampling_rate: int) -> np.ndarray:
+    name = _audio_name(audio)
+    if isinstance(audio, dict):
+        audio = audio.get("bytes") or audio.get("path")
+    if isinstance(audio, str) and _looks_like_path(audio):
+        path = Path(audio).expanduser()
+        if not path.is_file():
+            raise InputError(f"audio {name} does not exist; allowed: a file, a URL or base64")
+        if path.stat().st_size == 0:
+            raise InputError(f"audio {name} is empty (0 bytes)")
+    try:
+        return np.asarray(load_audio(audio, sampling_rate))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"audio {name} cannot be read ({reason}); allowed: what libsndfile or librosa reads (wav, flac, mp3, ogg)"
+        ) from None
+
+
+def _looks_like_path(audio: str) -> bool:
+    """Anything but a URL and base64 (which ms-swift takes with and without ``data:``)."""
+    if audio.startswith(("http://", "https://", "data:")):
+        return False
+    if len(audio) < 1024:
+        return True
+    try:
+        base64.b64decode(audio[:1024], validate=True)
+    except ValueError:
+        return True
+    return False
+
+
+def _audio_name(audio: Any) -> str:
+    if isinstance(audio, dict):
+        audio = audio.get("path") or audio.get("bytes")
+    if isinstance(audio, str) and _looks_like_path(audio):
+        return audio
+    return f"({type(audio).__name__} of {len(audio)} characters)" if isinstance(audio, (str, bytes)) else repr(audio)
+
+
+def _row_name(inputs) -> str:
+    """The row's id, or else its audio, or else the beginning of its text."""
+    row_id = inputs.extra_kwargs.get("id")
+    if row_id:
+        return f"row {row_id}"
+    if inputs.audios:
+        return f"row with audio {_audio_name(inputs.audios[0])}"
+    text = next((m["content"] for m in inputs.messages if isinstance(m["content"], str)), "")
+    return f"row {text[:60]!r}"
