@@ -44,7 +44,8 @@ def clean_text(text: str) -> str:
 def clean_keyword(text: str) -> str:
     """One keyword that is safe between the context delimiters; empty where nothing is left.
 
-    Results are kept, since a slide's keywords come back with each of its utterances. Commas separate keywords in a row (:data:`sap2.prompts.KEYWORD_SEPARATOR`), so that one inside becomes a space.
+    Commas separate keywords in a row (:data:`sap2.prompts.KEYWORD_SEPARATOR`), so that one inside becomes a space.
+    Results are kept, since a slide's keywords come back with each of its utterances.
     """
     return _SPACES.sub(" ", clean_text(text).replace(",", " ")).strip()
 
