@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -111,13 +110,17 @@ def plan_talks(options: TalksOptions) -> list[Talk]:
     seed = options.seed if options.vocabulary_seed is None else options.vocabulary_seed
     accents = sorted({voice.partition("+")[0] for voice in options.voices})
     maker = NameMaker(random.Random(f"names {seed}"), accents, common_words())
-    test, dev = options.test_talks, options.dev_talks
-    talks: list[Talk] = []
-    for split, count in zip(SPLITS, (options.talks - dev - test, dev, test), strict=True):
-        vocabularies = _deal_names(count, options, maker, talks if options.shared_names else [])
-        for names, twins in vocabularies:
-            talks.append(_plan_talk(f"talk{len(talks) + 1:04d}", split, names, twins, options, maker))
-    return talks
+    # all names first: they depend on their own seed alone, and not on what is said with them
+    vocabularies = _deal_names(options, maker)
+    numbers = range(1, options.talks + 1)
+    return [
+        _plan_talk(f"talk{number:04d}", split, vocabulary, options, maker)
+        for number, (split, vocabulary) in zip(numbers, vocabularies, strict=True)
+    ]
+
+
+Vocabulary = dict[str, str | None]
+"""Names of a talk → the other spelling of a homophone, None of any other name."""
 
 
 def _names_per_slide(options: TalksOptions) -> int:
@@ -125,56 +128,58 @@ def _names_per_slide(options: TalksOptions) -> int:
     return max(1, options.keywords - round(options.keywords * options.near))
 
 
-def _deal_names(
-    count: int, options: TalksOptions, maker: NameMaker, heard: Sequence[Talk]
-) -> list[tuple[list[str], dict[str, str]]]:
-    """Names for each of ``count`` talks, and the twins of those that are homophones.
+def _deal_names(options: TalksOptions, maker: NameMaker) -> list[tuple[str, Vocabulary]]:
+    """Split and vocabulary of each talk."""
+    counts = (options.talks - options.dev_talks - options.test_talks, options.dev_talks, options.test_talks)
+    train = _deal_split(counts[0], options, maker)
+    dealt = [("train", vocabulary) for vocabulary in train]
+    for split, count in zip(SPLITS[1:], counts[1:], strict=True):
+        own = [] if options.shared_names else _deal_split(count, options, maker)
+        dealt += [(split, own[index] if own else train[index % len(train)]) for index in range(count)]
+    return dealt
 
-    A pair goes to two talks of the split, in one spelling each, so that a spelling cannot be learned by heart.
+
+def _deal_split(count: int, options: TalksOptions, maker: NameMaker) -> list[Vocabulary]:
+    """New names for ``count`` talks.
+
+    A pair of homophones goes to two of the talks, in one spelling each, so that a spelling cannot be learned by heart.
     """
     total = math.ceil(_names_per_slide(options) * (1 + (options.slides - 1) * (1 - REPEATED)))
     paired = round(total * options.homophones)
     pairs = [maker.homophones() for _ in range(max(paired, math.ceil(paired * count / 2)))] if count else []
-    heard = [talk for talk in heard if talk.split == "train"]
-    dealt = []
+    dealt: list[Vocabulary] = []
     for talk in range(count):
-        if heard:
-            source = heard[talk % len(heard)]
-            names = list(dict.fromkeys(name for slide in source.slides for name in slide.keywords))
-            dealt.append((names[:total], source.homophones))
-            continue
-        uses = range(talk * paired, (talk + 1) * paired)
-        chosen = [pairs[use % len(pairs)][:: 1 if use // len(pairs) % 2 == 0 else -1] for use in uses]
-        names = [maker.name() for _ in range(total - paired)] + [pair[0] for pair in chosen]
-        dealt.append((names, dict(chosen)))
+        vocabulary: Vocabulary = {maker.name(): None for _ in range(total - paired)}
+        for use in range(talk * paired, (talk + 1) * paired):
+            first, second = pairs[use % len(pairs)]
+            name, twin = (first, second) if use // len(pairs) % 2 == 0 else (second, first)
+            vocabulary[name] = twin
+        dealt.append(vocabulary)
     return dealt
 
 
-def _plan_talk(
-    id: str, split: str, names: list[str], twins: dict[str, str], options: TalksOptions, maker: NameMaker
-) -> Talk:
+def _plan_talk(id: str, split: str, vocabulary: Vocabulary, options: TalksOptions, maker: NameMaker) -> Talk:
     rng = random.Random(f"{id} {options.seed}")
-    fresh = rng.sample(names, len(names))
+    fresh = rng.sample(list(vocabulary), len(vocabulary))
     shown: list[str] = []
     slides = []
     for _ in range(options.slides):
-        spoken = []
-        for _ in range(_names_per_slide(options)):
-            again = [name for name in shown if name not in spoken]
-            repeat = again and (not fresh or rng.random() < REPEATED)
-            spoken.append(rng.choice(again) if repeat else fresh.pop())
-        shown += [name for name in spoken if name not in shown]
-        slides.append(_plan_slide(spoken, rng, options, maker))
-    used = set(shown)
-    return Talk(
-        id=id,
-        split=split,
-        voice=rng.choice(options.voices),
-        rate=rng.randint(150, 200),
-        pitch=rng.randint(35, 65),
-        slides=slides,
-        homophones={name: twin for name, twin in twins.items() if name in used},
-    )
+        names = _pick_names(_names_per_slide(options), fresh, shown, rng)
+        shown += [name for name in names if name not in shown]
+        slides.append(_plan_slide(names, rng, options, maker))
+    voice, rate, pitch = rng.choice(options.voices), rng.randint(150, 200), rng.randint(35, 65)
+    homophones = {name: twin for name in shown if (twin := vocabulary[name])}
+    return Talk(id, split, voice, rate, pitch, slides, homophones)
+
+
+def _pick_names(count: int, fresh: list[str], shown: list[str], rng: random.Random) -> list[str]:
+    """Names of one slide: mostly fresh ones, which are used up, and some that were shown before."""
+    names: list[str] = []
+    for _ in range(count):
+        again = [name for name in shown if name not in names]
+        repeat = again and (not fresh or rng.random() < REPEATED)
+        names.append(rng.choice(again) if repeat else fresh.pop())
+    return names
 
 
 def _plan_slide(names: list[str], rng: random.Random, options: TalksOptions, maker: NameMaker) -> Slide:

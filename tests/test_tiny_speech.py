@@ -1,0 +1,103 @@
+"""Speech is real, is the same for the same arguments whatever was said before, and never in the wrong voice."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from sap2.tiny.speech import SAMPLE_RATE, phonemes, speak
+
+
+def test_samples():
+    samples = speak("hello world")
+    assert samples.dtype == np.float32
+    assert samples.ndim == 1
+    assert 0.5 < len(samples) / SAMPLE_RATE < 1.5, "two words take about a second"
+    assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.3
+    assert np.abs(samples).max() < 1.1
+    spectrum = np.abs(np.fft.rfft(samples)) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    assert spectrum[(hertz > 80) & (hertz < 4000)].sum() / spectrum.sum() > 0.9, "voices lie between 80 and 4000 Hz"
+
+
+def test_the_past_does_not_matter():
+    before = speak("hello world", "en-us+f2", 190, 60)
+    speak("something else", "en-gb-x-rp+m3", 300, 10)
+    phonemes("another thing", "en-us")
+    assert np.array_equal(speak("hello world", "en-us+f2", 190, 60), before)
+
+
+def test_another_process_says_the_same():
+    code = (
+        "import hashlib; from sap2.tiny.speech import speak; speak('first');"
+        "print(hashlib.sha256(speak('hello world').tobytes()).hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == hashlib.sha256(speak("hello world").tobytes()).hexdigest()
+
+
+def test_threads_do_not_disturb_each_other():
+    alone = {voice: speak("hello world", voice) for voice in ("en-us+f1", "en-us+m1", "en-gb-x-rp+m7")}
+    wrong = []
+
+    def work(voice):
+        for _ in range(5):
+            if not np.array_equal(speak("hello world", voice), alone[voice]):
+                wrong.append(voice)
+
+    threads = [threading.Thread(target=work, args=(voice,)) for voice in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_settings_are_heard():
+    normal = speak("hello world")
+    assert len(speak("hello world", rate=300)) < 0.8 * len(normal)
+    for other in (speak("hello world", pitch=90), speak("hello world", "en-us+m3"), speak("hello world", "en-gb-x-rp")):
+        assert not np.array_equal(other, normal)
+
+
+@pytest.mark.parametrize(
+    "voice", ["xx-yy", "", "en-us+zz", "en-us+", "en-us+f1+f2", "en-gb", "../en", "en-us+../f1", "en\0us", "én"]
+)
+def test_unknown_voice(voice):
+    reference = speak("hello", "en-us+f1")
+    with pytest.raises(ValueError, match="is unknown to espeak-ng; examples: en-us, en-us\\+f2"):
+        speak("hello", voice)
+    with pytest.raises(ValueError, match="is unknown to espeak-ng"):
+        phonemes("hello", voice)
+    assert np.array_equal(speak("hello", "en-us+f1"), reference)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"rate": 79}, "rate is 79; allowed: 80 to 450"), ({"pitch": 101}, "pitch is 101; allowed: 0 to 100")],
+)
+def test_out_of_range(setting, message):
+    with pytest.raises(ValueError, match=message):
+        speak("hello", **setting)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "...", "\0"])
+def test_silence_is_an_error(text):
+    with pytest.raises(ValueError, match="makes no sound"):
+        speak(text)
+
+
+def test_phonemes():
+    assert phonemes("catherine") == phonemes("kathryn") != phonemes("caroline")
+    assert phonemes("first, second").count(" ") == 1
+    assert phonemes("") == ""
+
+
+def test_homophones_give_the_same_samples():
+    assert np.array_equal(speak("felon kayler"), speak("phelon cayler"))
+    assert not np.array_equal(speak("felon kayler"), speak("felin kayler"))
