@@ -22,7 +22,7 @@ from tqdm import tqdm
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
 from wer_definitions import DEFINITIONS, Scores, score
-from wer_figures import compare_systems, figures, totals
+from wer_figures import FEW_UTTERANCES, compare_systems, figures, totals
 from wer_html import write_html
 from wer_output import Report, session_figures, summary_lines, write_json, write_tsv
 from wer_testset import DEFAULT_NAME, Sources, load_test_set
@@ -40,7 +40,7 @@ class Settings:
     normalize: str = "none"
     char: bool = False
     lenient: bool = False
-    draws: int = 10000
+    draws: int = 2000
     seed: int = 0
 
 
@@ -58,6 +58,8 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
     scores = score(test_set, DEFINITIONS[name], settings.normalize, settings.char)
     if test_set.problems and not settings.lenient:
         raise _refusal(test_set.problems.lines())
+    if len(test_set.hyps) > 1 and len(test_set.utterances) < FEW_UTTERANCES:
+        test_set.notes.append(f"only {len(test_set.utterances)} in the test set: intervals and p say little")
     report = Report(
         definition=name,
         normalize=settings.normalize,
@@ -150,7 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     rules.add_argument("--normalize", choices=NORMALIZERS, default="none", help="default: %(default)s")
     rules.add_argument("--char", action="store_true", help="Chinese and other scripts without spaces by character")
     rules.add_argument("--lenient", action="store_true", help="leave out what does not fit, count and print it")
-    rules.add_argument("--bootstrap", type=int, default=10000, metavar="DRAWS", help="default: %(default)s")
+    rules.add_argument(
+        "--bootstrap", type=int, default=2000, metavar="DRAWS", help="samples of the bootstrap; default: %(default)s"
+    )
     rules.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
     output = parser.add_argument_group("output")
     output.add_argument("--by_session", action="store_true", help="print every session, too")

@@ -17,6 +17,12 @@ LABELS = {"wer": "WER", "u_wer": "U-WER", "b_wer": "B-WER", "recall": "recall", 
 
 _CHUNK = 1 << 22  # drawn utterances held at a time
 CONFIDENCE = 95.0
+MIN_UNITS = 5
+"""With fewer utterances (or sessions) than this to draw from, there is no interval."""
+FEW_UTTERANCES = 20
+"""Below this number of utterances, intervals are given with a warning."""
+FEW_SESSIONS = 10
+"""Below this number of sessions, drawing whole sessions gives intervals that are too narrow, and none is given."""
 
 
 class Totals(NamedTuple):
@@ -104,7 +110,7 @@ def resample(parts: np.ndarray, draws: int, seed: int) -> np.ndarray:
         drawn += np.arange(count)[:, None] * units
         weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
         sums.append(weights.astype(np.float64) @ flat)
-    return np.concatenate(sums).reshape(draws, *parts.shape[1:])
+    return np.concatenate([np.empty((0, flat.shape[1])), *sums]).reshape(draws, *parts.shape[1:])
 
 
 def compare(
@@ -112,7 +118,7 @@ def compare(
     other: SystemScore,
     chosen: np.ndarray | None = None,
     groups: list[np.ndarray] | None = None,
-    draws: int = 10000,
+    draws: int = 2000,
     seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """Paired bootstrap (Bisani and Ney 2004) of ``other - base`` for every figure, over the chosen utterances.
@@ -133,7 +139,7 @@ def compare(
         parts = parts[chosen]
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = _rates(parts.sum(axis=0))
-        drawn = _rates(resample(parts, draws, seed))
+        drawn = _rates(resample(parts, draws if len(parts) >= MIN_UNITS else 0, seed))
     result = {}
     for index, figure in enumerate(FIGURES):
         differences = drawn[:, 1, index] - drawn[:, 0, index]
@@ -148,20 +154,17 @@ def _rates(parts: np.ndarray) -> np.ndarray:
 def _comparison(base: float, system: float, differences: np.ndarray) -> dict[str, float | None]:
     found = {"base": _known(base), "system": _known(system), "difference": None, "relative": None}
     found |= {"low": None, "high": None, "p": None}
-    if not (np.isfinite(base) and np.isfinite(system) and len(differences)):
+    if not (np.isfinite(base) and np.isfinite(system)):
+        return found
+    relative = 100.0 * (system - base) / base if base else None
+    found |= {"difference": float(system - base), "relative": None if relative is None else float(relative)}
+    if not len(differences):
         return found
     tail = (100.0 - CONFIDENCE) / 2
     low, high = np.percentile(differences, [tail, 100.0 - tail])
     sides = min((differences <= 0).sum(), (differences >= 0).sum())
     p = min(1.0, 2.0 * (sides + 1) / (len(differences) + 1))
-    relative = 100.0 * (system - base) / base if base else None
-    return found | {
-        "difference": float(system - base),
-        "relative": None if relative is None else float(relative),
-        "low": float(low),
-        "high": float(high),
-        "p": float(p),
-    }
+    return found | {"low": float(low), "high": float(high), "p": float(p)}
 
 
 def _known(rate: float) -> float | None:
@@ -182,8 +185,7 @@ def compare_systems(scores: Scores, draws: int, seed: int, progress: Callable[..
     """Every further system against the first one (:func:`compare`)."""
     names = list(scores.systems)
     groups = sessions(scores)
-    # drawing whole sessions needs all utterances in one, and more than one of them
-    complete = len(groups) > 1 and sum(map(len, groups.values())) == len(scores.utterances)
+    complete = len(groups) >= FEW_SESSIONS and sum(map(len, groups.values())) == len(scores.utterances)
     base = scores.systems[names[0]]
     comparisons = []
     for name in names[1:]:

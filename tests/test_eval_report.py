@@ -27,7 +27,7 @@ def result_row(key, response, labels, keywords="") -> str:
     return json.dumps({"response": response, "labels": labels, "id": key, "messages": messages})
 
 
-def two_systems(folder: Path, utterances: int = 60) -> Sources:
+def two_systems(folder: Path, utterances: int = 60, talks: int = 4) -> Sources:
     """base gets the keyword wrong in 2 of 3 utterances, sap2 in none, but it has a wrong plain word in 1 of 6."""
     base, sap2, sessions = [], [], []
     for number in range(utterances):
@@ -35,7 +35,7 @@ def two_systems(folder: Path, utterances: int = 60) -> Sources:
         wrong = ref.replace("wozniak", "was") if number % 3 else ref
         base.append(result_row(f"u{number}", wrong, ref, "wozniak, emily"))
         sap2.append(result_row(f"u{number}", ref if number % 6 else ref.replace("now", "no"), ref, "wozniak, emily"))
-        sessions.append(f"u{number} talk{number % 4}")
+        sessions.append(f"u{number} talk{number % talks}")
     for name, lines in (("base", base), ("sap2", sap2), ("sessions", sessions)):
         (folder / name).with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     files = {name: folder / f"{name}.jsonl" for name in ("base", "sap2")}
@@ -55,7 +55,14 @@ def test_comparison_figures(tmp_path):
     assert comparison.figures["precision"]["p"] == 1.0
     assert set(comparison.sessions) == {"talk0", "talk1", "talk2", "talk3"}
     assert comparison.sessions["talk1"]["b_wer"]["base"] == pytest.approx(200 / 3)
-    assert comparison.whole_sessions["b_wer"]["low"] == pytest.approx(biased["base"] * -1)  # all talks are alike
+    assert comparison.whole_sessions is None  # four talks are too few
+
+
+def test_drawing_whole_sessions(tmp_path):
+    _, report = evaluate(two_systems(tmp_path, utterances=60, talks=10), Settings(draws=50))
+    # every talk has the same share of errors, so that all draws of whole talks are alike
+    assert report.comparisons[0].whole_sessions["b_wer"]["low"] == pytest.approx(-200 / 3)
+    assert report.comparisons[0].figures["b_wer"]["low"] < -70
 
 
 def test_bootstrap_is_that_of_a_slow_loop_and_repeats(tmp_path):
@@ -208,3 +215,14 @@ def test_stage_one_finds_the_spoken_keywords_without_labels(tmp_path, capsys):
     files = {"hyp": tmp_path / "r.jsonl"}
     loaded = keywords.load_selections(files, tmp_path / "text", keywords.KeywordRules())
     assert loaded.selections["hyp"][0].spoken == {("turing",), ("steve", "jobs")} and not loaded.problems
+
+
+def test_few_utterances_are_warned_about(tmp_path):
+    _, report = evaluate(two_systems(tmp_path, utterances=5), Settings(draws=20))
+    assert "only 5 in the test set: intervals and p say little" in report.notes
+
+
+def test_no_interval_from_a_handful_of_utterances(tmp_path):
+    _, report = evaluate(two_systems(tmp_path, utterances=4), Settings(draws=20))
+    found = report.comparisons[0].figures["b_wer"]
+    assert found["difference"] == pytest.approx(-50.0) and found["low"] is None and found["p"] is None
