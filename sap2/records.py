@@ -165,8 +165,8 @@ def _read_array(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
 def _array_items(stream: IO[str]) -> Iterator[Any]:
     """The items of one JSON array, decoded one at a time from a buffer that holds little more than one item."""
     decode = json.JSONDecoder().raw_decode
-    buffer, position = stream.read(_CHUNK), 0
-    position = buffer.index("[") + 1
+    buffer, position = _skip_spaces(stream, "", 0)
+    position += 1  # the bracket
     expect_comma = False
     while True:
         buffer, position = _skip_spaces(stream, buffer, position)
