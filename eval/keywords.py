@@ -160,29 +160,32 @@ def _select(
     name: str, rows: dict[str, ResultRow], refs: dict[str, str] | None, rules: KeywordRules, loaded: Loaded
 ) -> list[Selection]:
     selections, incomplete = [], []
-    matches = match_ids(rows, refs) if refs is not None else {}
+    matches = match_ids(rows, refs or {})
     for key, row in tqdm(rows.items(), desc=name, leave=False, disable=None):
-        text = refs[matches[key]] if refs is not None and key in matches else None
-        if row.hyp is None or (row.ref is None and text is None) or (refs is not None and text is None):
+        text = refs[matches[key]] if key in matches else None
+        # with --ref, every row needs its transcript; without, its label
+        if row.hyp is None or (row.ref if refs is None else text) is None:
             incomplete.append(key)
             continue
-        picked = picked_keywords(row.hyp)
-        if picked is None:
+        if picked_keywords(row.hyp) is None:
             loaded.unparsed[name].append(key)
-        # the label is what the model was asked for; without one, it is found as build_prune finds it
-        spoken = spoken_keywords(row.keywords, text or "", rules.normalize, rules.char)
-        if row.ref is not None:
-            spoken = picked_keywords(row.ref) or []
-        selections.append(
-            Selection(
-                rules.all_of(row.keywords),
-                rules.all_of(spoken),
-                rules.all_of(picked or []),
-                None if text is None else list(rules.words(text)),
-            )
-        )
+        selections.append(_selection(row, text, rules))
     loaded.problems.add(f"no response, label or reference ({name})", incomplete)
     return selections
+
+
+def _selection(row: ResultRow, text: str | None, rules: KeywordRules) -> Selection:
+    """The label is what the model was asked for; without one, what is spoken is found as build_prune finds it."""
+    if row.ref is not None:
+        spoken = picked_keywords(row.ref) or []
+    else:
+        spoken = spoken_keywords(row.keywords, text or "", rules.normalize, rules.char)
+    return Selection(
+        rules.all_of(row.keywords),
+        rules.all_of(spoken),
+        rules.all_of(picked_keywords(row.hyp) or []),
+        None if text is None else list(rules.words(text)),
+    )
 
 
 def summary(systems: dict[str, dict[str, Any]], with_ref: bool) -> list[str]:
@@ -230,9 +233,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Problems]:
     """
     loaded = load_selections(args.files, args.ref, KeywordRules(args.normalize, args.char))
     if loaded.problems and not args.lenient:
-        raise ValueError(
-            "not everything can be scored (--lenient scores the rest): " + "; ".join(loaded.problems.lines())
-        )
+        raise ValueError(loaded.problems.refusal())
     systems = {name: score_selections(found) for name, found in loaded.selections.items()}
     if not any(result["utterances"] for result in systems.values()):
         raise ValueError("nothing to score: the input has no utterance")

@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this fo
 from wer_definitions import DEFINITIONS, Scores, score
 from wer_figures import FEW_UTTERANCES, compare_systems, figures, totals
 from wer_html import write_html
+from wer_inputs import TestSet
 from wer_output import Report, session_figures, summary_lines, write_json, write_tsv
 from wer_testset import DEFAULT_NAME, Sources, load_test_set
 
@@ -53,11 +54,9 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
     """
     name = settings.definition or ("librispeech" if sources.biasing_tsv else "slidespeech")
     test_set = load_test_set(sources)
-    if test_set.problems and not settings.lenient:
-        raise _refusal(test_set.problems.lines())
+    _refuse(test_set, settings)
     scores = score(test_set, DEFINITIONS[name], settings.normalize, settings.char)
-    if test_set.problems and not settings.lenient:
-        raise _refusal(test_set.problems.lines())
+    _refuse(test_set, settings)  # a reference may be empty once it is normalised
     if len(test_set.hyps) > 1 and len(test_set.utterances) < FEW_UTTERANCES:
         test_set.notes.append(f"only {len(test_set.utterances)} in the test set: intervals and p say little")
     report = Report(
@@ -76,8 +75,9 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
     return scores, report
 
 
-def _refusal(lines: Sequence[str]) -> ValueError:
-    return ValueError("not everything can be scored (--lenient scores the rest): " + "; ".join(lines))
+def _refuse(test_set: TestSet, settings: Settings) -> None:
+    if test_set.problems and not settings.lenient:
+        raise ValueError(test_set.problems.refusal())
 
 
 def _bar(items):

@@ -135,38 +135,51 @@ class Scores:
     systems: dict[str, SystemScore]
 
 
+class Reference(NamedTuple):
+    """The reference side of U utterances: words as text and as numbers, one flag for each whether it is biased, and the
+    words of every list, all of them and the biased ones."""
+
+    texts: list[list[str]]
+    words: Words
+    flags: np.ndarray
+    listed: list[set[str]]
+    biased: list[set[str]]
+
+
 def score(test_set: TestSet, definition: Definition, normalize: str = "none", char: bool = False) -> Scores:
     """Align and count every system. Utterances whose reference has no word are added to the problems of the test set.
 
     Raises:
         ValueError: there is nothing to score.
     """
-    if not test_set.utterances:
+    utterances = test_set.utterances
+    if not utterances:
         raise ValueError("nothing to score: " + ("; ".join(test_set.problems.lines()) or "the input has no utterance"))
     tokenizer = Tokenizer(definition, normalize, char)
-    utterances = test_set.utterances
-    vocabulary = Vocabulary()
-    ref_lists = [tokenizer.words(utterance.ref) for utterance in _progress(utterances, "references", normalize)]
-    test_set.problems.add(
-        "empty reference", (utterance.id for utterance, ref in zip(utterances, ref_lists, strict=True) if not ref)
-    )
+    texts = [tokenizer.words(utterance.ref) for utterance in _progress(utterances, "references", normalize)]
+    empty = [utterance.id for utterance, ref in zip(utterances, texts, strict=True) if not ref]
+    test_set.problems.add("empty reference", empty)
     listed = [tokenizer.entry_words(utterance.keywords) for utterance in _progress(utterances, "keywords", normalize)]
-    biased = [listed_words.intersection(ref) for listed_words, ref in zip(listed, ref_lists, strict=True)]
+    biased = [words.intersection(ref) for words, ref in zip(listed, texts, strict=True)]
     if definition.named_words:
         for index, utterance in enumerate(utterances):
             if utterance.rare is not None:
                 biased[index] = tokenizer.entry_words(utterance.rare)
-    refs = vocabulary.words(ref_lists)
-    ref_biased, ref_listed = _flags(ref_lists, biased), _flags(ref_lists, listed)
+    vocabulary = Vocabulary()
+    refs = vocabulary.words(texts)
+    reference = Reference(texts, refs, _flags(texts, biased), listed, biased)
     systems = {}
     for name, hyps in test_set.hyps.items():
-        hyp_lists = [tokenizer.words(hyps[utterance.id]) for utterance in _progress(utterances, name, normalize)]
-        words = vocabulary.words(hyp_lists)
-        alignments = align(refs, words, definition.costs)
-        errors = count_errors(alignments, refs, words, ref_biased, _flags(hyp_lists, biased))
-        keywords = [count_keywords(*item) for item in zip(listed, ref_lists, hyp_lists, strict=True)]
-        systems[name] = SystemScore(words, alignments, errors, np.array(keywords), _flags(hyp_lists, listed))
-    return Scores(definition, utterances, list(vocabulary), refs, ref_biased, ref_listed, systems)
+        replies = [tokenizer.words(hyps[utterance.id]) for utterance in _progress(utterances, name, normalize)]
+        systems[name] = _score_system(reference, replies, vocabulary.words(replies), definition.costs)
+    return Scores(definition, utterances, list(vocabulary), refs, reference.flags, _flags(texts, listed), systems)
+
+
+def _score_system(reference: Reference, texts: list[list[str]], hyps: Words, costs: Costs) -> SystemScore:
+    alignments = align(reference.words, hyps, costs)
+    errors = count_errors(alignments, reference.words, hyps, reference.flags, _flags(texts, reference.biased))
+    keywords = [count_keywords(*item) for item in zip(reference.listed, reference.texts, texts, strict=True)]
+    return SystemScore(hyps, alignments, errors, np.array(keywords), _flags(texts, reference.listed))
 
 
 def _flags(lists: Iterable[Sequence[str]], sets: Iterable[set[str]]) -> np.ndarray:

@@ -56,6 +56,10 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self.ids)
 
+    def refusal(self) -> str:
+        """The text of the error where nothing may be left out."""
+        return "not everything can be scored (--lenient scores the rest): " + "; ".join(self.lines())
+
     def lines(self, limit: int = _LISTED) -> list[str]:
         """One line for each kind: how many, and the ids (``limit`` of them), safe to print."""
         lines = []
