@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.ms_swift.settings import FLAGS, MODEL_TYPE, apply_settings, resolve_settings
@@ -50,6 +52,11 @@ def make_arguments(base: type) -> type:
         def get_model_kwargs(self):
             return {**super().get_model_kwargs(), **model_kwargs(self)}
 
+        def _init_mixed_precision(self):
+            if self.model_type == MODEL_TYPE:
+                choose_precision(self)
+            super()._init_mixed_precision()
+
         def get_template(self, *args, **kwargs):
             template = super().get_template(*args, **kwargs)
             if self.model_type == MODEL_TYPE and self.strict is False:
@@ -69,7 +76,8 @@ def patch_methods(base: type) -> None:
     def get_model_kwargs(self):
         from sap2.ms_swift.loader import environment_settings
 
-        if self.model_type == MODEL_TYPE:
+        # ms-swift asks once before it knows the model's folder, and again to load the model
+        if self.model_type == MODEL_TYPE and getattr(self, "model_dir", None):
             finish_arguments(self, {name: environment_settings().get(name) for name in FLAGS})
         return {**original(self), **model_kwargs(self)}
 
@@ -92,6 +100,14 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         raise InputError(
             "--truncation_strategy split would part a row from its audio; allowed: delete, left, right, raise"
         )
+
+
+def choose_precision(args: Any) -> None:
+    """Train a float32 checkpoint in float32 where there is no accelerator: ms-swift would choose fp16, which DeepSpeed
+    refuses on a CPU."""
+    if args.torch_dtype == torch.float32 and not torch.accelerator.is_available():
+        args.fp16 = bool(args.fp16)
+        args.bf16 = bool(args.bf16)
 
 
 def model_kwargs(args: Any) -> dict[str, Any]:
