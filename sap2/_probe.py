@@ -46,10 +46,13 @@ def plugin():
     from swift.arguments import BaseArguments
     from swift.model import MODEL_MAPPING
 
+    # not imported here: that alone would load the plugin, which the swift command does not do
+    autoload = sys.modules.get("sap2._autoload")
     fields = [field.name for field in dataclasses.fields(BaseArguments)]
     return {
         "model_type": "sap_qwen2_audio" in MODEL_MAPPING,
         "flags": [name for name in fields if name.startswith("sap_")],
+        "reason": "; ".join(autoload.status["errors"]) if autoload else "",
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if argv is None:  # the process is the command's own
+            signal.signal(signal.SIGTERM, _terminate)
         args = _build_parser(arguments).parse_args(arguments)
         return importlib.import_module(COMMANDS[args.command].module).run(args) or 0
     except KeyboardInterrupt:
@@ -50,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"sap2: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT if isinstance(error, ValueError) else EXIT_FAILED
+
+
+def _terminate(number: int, _frame: object) -> None:
+    sys.exit(128 + number)  # unlike the default, this lets half-made outputs be removed
 
 
 def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sap2 import _autoload
+
 DISTRIBUTION = "sap2-asr"
 PTH_NAME = "sap2_autoload.pth"
 MODEL_TYPE = "sap_qwen2_audio"
-AUTOLOAD_VARIABLE = "SAP2_AUTOLOAD"
+PLUGIN_FILE = Path(__file__).parent / "plugin" / "sap2_plugin.py"
 PROBE_SECONDS = 300
 """How long the imports of the whole stack may take; 20 s are usual, a cold network disk needs minutes."""
 
@@ -43,11 +45,11 @@ def diagnose(probe_seconds: float = PROBE_SECONDS) -> list[Finding]:
     facts = probe(probe_seconds)
     return [
         *check_packages(),
+        *check_gpu(facts),
+        *check_deepspeed(facts),
         *check_command(),
         *check_autoload(),
         *check_plugin(facts),
-        *check_gpu(facts),
-        *check_deepspeed(facts),
     ]
 
 
@@ -67,7 +69,7 @@ def probe(seconds: float = PROBE_SECONDS) -> dict[str, Any]:
     except subprocess.TimeoutExpired as expired:
         raw = expired.stdout or b""
         output = raw if isinstance(raw, str) else raw.decode(errors="replace")
-        ending = f"no answer within {seconds:g} s"
+        ending = f"no answer within {seconds:g} s (--timeout raises the limit)"
     facts: dict[str, Any] = {}
     for line in output.splitlines():
         if line.startswith("SAP2-PROBE "):
@@ -143,13 +145,13 @@ def check_autoload() -> Iterator[Finding]:
     """The file that offers the plugin to every interpreter, and the variable that turns it off."""
     folders = dict.fromkeys([*site.getsitepackages(), site.getusersitepackages()])
     files = [Path(folder, PTH_NAME) for folder in folders if Path(folder, PTH_NAME).is_file()]
-    value = os.environ.get(AUTOLOAD_VARIABLE)
+    value = os.environ.get(_autoload.VARIABLE)
     if not files:
-        advice = f"{_install(DISTRIBUTION)}, or pass --external_plugins with the path of the plugin file"
+        advice = f"{_install(DISTRIBUTION)}, or pass --external_plugins {PLUGIN_FILE}"
         yield Finding(PROBLEM, "autoload", f"{PTH_NAME} is in none of this environment's folders", advice)
-    elif value == "0":
-        advice = f"unset {AUTOLOAD_VARIABLE}, or pass --external_plugins with the path of the plugin file"
-        yield Finding(NOTE, "autoload", f"turned off by {AUTOLOAD_VARIABLE}=0", advice)
+    elif not _autoload.is_enabled():
+        advice = f"unset {_autoload.VARIABLE}, or pass --external_plugins {PLUGIN_FILE}"
+        yield Finding(NOTE, "autoload", f"turned off by {_autoload.VARIABLE}={value}", advice)
     else:
         yield Finding(OK, "autoload", str(files[0]))
 
@@ -162,7 +164,7 @@ def check_plugin(facts: dict[str, Any]) -> Iterator[Finding]:
     elif plugin["model_type"] and plugin["flags"]:
         flags = ", ".join(f"--{name}" for name in plugin["flags"])
         yield Finding(OK, "plugin", f"ms-swift knows {MODEL_TYPE} and {flags}")
-    elif os.environ.get(AUTOLOAD_VARIABLE) == "0":
+    elif not _autoload.is_enabled():
         yield Finding(NOTE, "plugin", "not loaded, as asked for", "see autoload")
     else:
         missing = "its flags" if plugin["model_type"] else MODEL_TYPE
@@ -191,7 +193,9 @@ def check_deepspeed(facts: dict[str, Any]) -> Iterator[Finding]:
     """Which device DeepSpeed would train on, and whether its CUDA operators can be compiled."""
     state, devices = facts["deepspeed"], facts["gpu"].get("devices")
     if "error" in state:
-        advice = "without it: leave out --deepspeed. With a GPU and no CUDA toolkit, set CUDA_HOME to one"
+        advice = "train without --deepspeed, or, with a GPU and no CUDA toolkit, set CUDA_HOME to one"
+        if "DS_ACCELERATOR" in state["error"]:
+            advice = "unset DS_ACCELERATOR, or set it to cuda or cpu"
         yield Finding(PROBLEM, "deepspeed", state["error"], advice)
         return
     chosen = f"trains on {state['accelerator']} (DS_ACCELERATOR {state['variable'] or 'not set'})"
@@ -211,11 +215,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=PROBE_SECONDS,
         metavar="S",
         help="seconds to wait for the imports of the stack (default: %(default)s)",
     )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return seconds
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that takes the name ``path`` when the block ends well.
 
+    On an error nothing is left. What a killed process leaves, the next call with this ``path`` removes.
+
     Args:
         path: the folder to make. An empty one may exist.
         marker: a file that every folder of this kind holds, by its name; a folder without it is never overwritten,
@@ -21,19 +24,22 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
         overwrite: replace an existing folder that holds ``marker``.
 
     Raises:
-        ValueError: ``path`` is a file, or holds something and may not be replaced.
+        ValueError: ``path`` is a file, the current folder, or holds something and may not be replaced.
     """
     path = Path(path)
     _check_target(path, marker, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    prefix = f".{path.name}.partial-"
+    _remove_abandoned(path.parent, prefix)
+    workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     try:
-        made = workplace / "new"  # unlike mkdtemp's, its permissions follow the umask
-        made.mkdir()
-        yield made
-        if path.exists():
-            path.rename(workplace / "old")
-        made.rename(path)
+        with _lock(workplace):
+            made = workplace / "new"  # unlike mkdtemp's, its permissions follow the umask
+            made.mkdir()
+            yield made
+            if path.exists():
+                path.rename(workplace / "old")
+            made.rename(path)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 
@@ -41,9 +47,29 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
 def _check_target(path: Path, marker: str, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; give a folder that is new or empty")
+    if path.resolve() == Path.cwd():
+        raise ValueError(f"{path} is the current folder, which cannot be replaced; give another one")
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
         raise ValueError(f"{path} is not empty; give a new folder, or --overwrite to replace it")
     if not (path / marker).exists():
         raise ValueError(f"{path} holds no {marker}, so it was not made by this command and is not overwritten")
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the temporary folders that no living process holds."""
+    for folder in [path for path in parent.iterdir() if path.name.startswith(prefix)]:
+        with contextlib.suppress(OSError), _lock(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` until the block or the process ends; BlockingIOError where another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
