@@ -157,6 +157,7 @@ def check_file(path: str | os.PathLike[str], options: CheckOptions | None = None
                     problems += audio_problems(audio, fact, max_seconds)
                 problems += _measure(parts, facts, counter, options, report)
             report.note(number, name, problems)
+    report.problems.sort(key=lambda problem: problem[0])  # those of unreadable lines came ahead of their batch
     return report
 
 
