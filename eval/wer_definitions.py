@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,8 @@ class Tokenizer:
         self._normalize: Callable[[str], str] = get_normalizer(normalize)
         self._ignore_case = definition.ignore_case
         self._char = char
-        self._entries: dict[str, list[str]] = {}
+        self._normalizes = normalize != "none"
+        self._entries = _Entries(self.words)
 
     def words(self, text: str) -> list[str]:
         """The words of a transcript."""
@@ -80,13 +82,20 @@ class Tokenizer:
 
     def entry_words(self, keywords: Iterable[str]) -> set[str]:
         """The distinct words of a keyword list; entries are split at ``$`` and spaces, and normalised one by one."""
-        found: set[str] = set()
-        for keyword in keywords:
-            words = self._entries.get(keyword)
-            if words is None:
-                # lists repeat from utterance to utterance, and the English normaliser is slow
-                words = self._entries[keyword] = [w for part in keyword.split("$") for w in self.words(part)]
-            found.update(words)
+        if self._normalizes:
+            return set(chain.from_iterable(map(self._entries.__getitem__, keywords)))
+        return set(self.words(" ".join(keywords).replace("$", " ")))
+
+
+class _Entries(dict[str, list[str]]):
+    """Words of list entries, each worked out once: lists repeat, and the English normaliser is slow."""
+
+    def __init__(self, words: Callable[[str], list[str]]):
+        super().__init__()
+        self._words = words
+
+    def __missing__(self, entry: str) -> list[str]:
+        self[entry] = found = [word for part in entry.split("$") for word in self._words(part)]
         return found
 
 
