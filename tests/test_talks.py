@@ -216,7 +216,7 @@ def test_extremes_can_be_planned(options):
         ({"noise": float("nan")}, "noise is nan; allowed: 0 to 1"),
         ({"seed": -1}, "seed is -1; allowed: 0 or more"),
         ({"voices": ()}, "voices is empty"),
-        ({"max_seconds": 1.0}, r"max_seconds is 1.0; allowed: 2 or more"),
+        ({"max_seconds": 1.0}, r"max_seconds is 1.0; allowed: 2 to 30"),
     ],
 )
 def test_bad_options(options, message):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from sap2.tiny.speech import phonemes
 
@@ -21,6 +21,9 @@ ONSETS = _words("b d f g h j k l m n p r s t v w z br dr tr kr fl kl gr pr st sl
 VOWELS = _words("a e i o u a e i o ee oo ai")
 MIDDLES = _words("l r n m t d v b k p s nd nt lt rk rn ld lv rm st")
 ENDINGS = _words("y a in on er en is ick ell ett an ard o eel eek ix ol us im")
+
+BATCH = 100
+"""Names invented at once."""
 
 _VOWEL_LETTERS, _CONSONANT_LETTERS = "aeiou", "bdfgklmnprstvz"
 # A vowel without a vowel beside it, or a consonant without a consonant: another can stand there and be pronounced
@@ -70,8 +73,10 @@ class NameMaker:
     def __init__(self, rng: random.Random, accents: Sequence[str], taken: Iterable[str]) -> None:
         self._rng = rng
         self._accents = tuple(accents)
-        self._sounds = {sound for word in taken for sound in self._sound(word)}
-        self._spellings: set[str] = set(taken)
+        self._drawn: list[str] = []
+        self._heard: dict[str, tuple[str, ...]] = {}
+        self._spellings = set(taken)
+        self._sounds = {sound for sounds in self._listen(sorted(self._spellings)) for sound in sounds}
 
     def name(self) -> str:
         """A new name with a sound of its own."""
@@ -84,7 +89,7 @@ class NameMaker:
         """A new name and another spelling of it with the same sound in every accent."""
         while True:
             name = self._draw()
-            twin = next(self._twins(name), None)
+            twin = self._twin(name)
             if twin and self._claim(name):
                 self._spellings.add(twin)
                 return name, twin
@@ -104,27 +109,36 @@ class NameMaker:
         return None
 
     def _draw(self) -> str:
+        if not self._drawn:
+            self._drawn = [self._invent() for _ in range(BATCH)]
+            self._heard = dict(zip(self._drawn, self._listen(self._drawn), strict=True))
+        return self._drawn.pop()
+
+    def _invent(self) -> str:
         rng = self._rng
         name = rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(MIDDLES)
         if rng.random() < 0.3:
             name += rng.choice(VOWELS) + rng.choice(MIDDLES[:11])
         return name + rng.choice(ENDINGS)
 
-    def _twins(self, name: str) -> Iterator[str]:
+    def _twin(self, name: str) -> str | None:
+        """Another spelling of the same sound, or None."""
         rules = list(RESPELLINGS)
         self._rng.shuffle(rules)
-        for pattern, spelling in rules:
-            twin = re.sub(pattern, spelling, name, count=1)
-            if twin != name and twin not in self._spellings and self._sound(twin) == self._sound(name):
-                yield twin
+        twins = [re.sub(pattern, spelling, name, count=1) for pattern, spelling in rules]
+        twins = [twin for twin in twins if twin != name and twin not in self._spellings]
+        sounds = self._listen(twins)
+        return next((twin for twin, sound in zip(twins, sounds, strict=True) if sound == self._heard[name]), None)
 
     def _claim(self, name: str) -> bool:
-        sound = self._sound(name)
-        if name in self._spellings or self._sounds.intersection(sound):
+        (sounds,) = [self._heard[name]] if name in self._heard else self._listen([name])
+        if name in self._spellings or self._sounds.intersection(sounds):
             return False
-        self._sounds.update(sound)
+        self._sounds.update(sounds)
         self._spellings.add(name)
         return True
 
-    def _sound(self, word: str) -> list[str]:
-        return [f"{accent} {phonemes(word, accent)}" for accent in self._accents]
+    def _listen(self, words: Sequence[str]) -> list[tuple[str, ...]]:
+        """The sounds of each word, one an accent. Many at once: changing the voice is what takes time."""
+        heard = [[f"{accent} {phonemes(word, accent)}" for word in words] for accent in self._accents]
+        return list(zip(*heard, strict=True))

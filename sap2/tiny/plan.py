@@ -16,6 +16,8 @@ VARIANTS = tuple(f"f{i}" for i in range(1, 5)) + tuple(f"m{i}" for i in range(1,
 DEFAULT_VOICES = tuple(f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS)
 REPEATED = 0.2
 """Share of a slide's names that an earlier slide of the talk has shown already."""
+MAX_SECONDS = 30
+"""What Qwen2-Audio hears; the tiny model hears 8 s."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class TalksOptions:
             )
         if not self.voices:
             raise ValueError("voices is empty; give at least one, such as en-us")
-        if not self.max_seconds >= 2:
-            raise ValueError(f"max_seconds is {self.max_seconds}; allowed: 2 or more")
+        if not 2 <= self.max_seconds <= MAX_SECONDS:
+            raise ValueError(f"max_seconds is {self.max_seconds}; allowed: 2 to {MAX_SECONDS}")
 
     def _at_least(self, minimum: int, *names: str) -> None:
         for name in names:

@@ -8,6 +8,7 @@ utterance is spoken by a freshly loaded library: what :func:`speak` returns depe
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 from pathlib import Path
@@ -83,6 +84,13 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
 
 
+@functools.cache
+def _variants() -> frozenset[str]:
+    import espeakng_loader
+
+    return frozenset(path.name for path in Path(espeakng_loader.get_data_path(), "voices", "!v").iterdir())
+
+
 def _engine(fresh: bool = False) -> _Engine:
     global _loaded
     if fresh and _loaded:
@@ -104,11 +112,8 @@ class _Engine:
         self._library = library = ctypes.CDLL(path)
         library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
-        data = espeakng_loader.get_data_path()
-        self._variants = {path.name for path in Path(data, "voices", "!v").iterdir()}
-        self.sample_rate: int = library.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), _INITIALIZE_DONT_EXIT
-        )
+        data = espeakng_loader.get_data_path().encode()
+        self.sample_rate: int = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, _INITIALIZE_DONT_EXIT)
         if self.sample_rate <= 0:
             raise OSError(f"{path}: espeak-ng does not start (code {self.sample_rate}); reinstall espeakng-loader")
         self._voice: str | None = None
@@ -133,7 +138,7 @@ class _Engine:
             return
         _, plus, variant = voice.partition("+")
         # An unknown variant is ignored by the library in silence, and after an unknown name it goes on in the old voice
-        known = voice.isascii() and voice.isprintable() and (not plus or variant in self._variants)
+        known = voice.isascii() and voice.isprintable() and (not plus or variant in _variants())
         if not known or self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
             raise ValueError(f"voice {voice!r} is unknown to espeak-ng; examples: en-us, en-us+f2, en-gb-x-rp+m3")
         self._voice = voice

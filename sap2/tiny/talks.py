@@ -163,8 +163,9 @@ def _add_noise(samples: np.ndarray, rng: np.random.Generator) -> float:
 
 def _pink_noise(rng: np.random.Generator) -> np.ndarray:
     """(NOISE_BLOCK,) float32 of mean square 1, as much power in each octave."""
-    spectrum = np.fft.rfft(rng.standard_normal(NOISE_BLOCK))
-    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1.0), NOISE_BLOCK)
+    bins = NOISE_BLOCK // 2 + 1
+    spectrum = rng.standard_normal(bins) + 1j * rng.standard_normal(bins)
+    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(bins) + 1.0), NOISE_BLOCK)
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
