@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -80,8 +82,19 @@ def progress(items: Iterable[Item], description: str, total: int | None = None, 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what bad input raises into one line on stderr and exit code 1; other errors keep their traceback."""
+    """Turn what bad input raises into one line on stderr and exit code 1; other errors keep their traceback.
+
+    A command that is terminated removes its half-made output before it ends.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _terminate(number: int, _frame: object) -> None:
+    sys.exit(128 + number)

@@ -14,7 +14,7 @@ from pathlib import Path
 from data_tools._command import add_output, command_parser, one_line_errors, parse_output, progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
 from sap2.records import Row, find_contexts, read_rows, row_audios, row_keywords, write_rows
-from sap2.text import clean_keyword, clean_keywords
+from sap2.text import choose_listed, clean_keywords
 
 _SHOWN = 10  # ids in an error message
 _TAKEN = ""
@@ -127,10 +127,7 @@ class Predictions:
         return ids[0] if ids else None
 
     def _choose(self, predicted: list[str], keywords: list[str]) -> list[str]:
-        listed = {_form(keyword) for keyword in keywords}
-        wanted = {_form(keyword) for keyword in predicted}
-        unlisted = [keyword for keyword in predicted if _form(keyword) not in listed]
-        chosen = [keyword for keyword in keywords if _form(keyword) in wanted]
+        chosen, unlisted = choose_listed(predicted, keywords)
         if self.keep_unknown:
             chosen = clean_keywords([*chosen, *unlisted])
         self.report.unlisted += len(unlisted)
@@ -158,11 +155,6 @@ class Predictions:
 
 def _has_id(row: Row) -> bool:
     return row.get("id") not in (None, "")
-
-
-def _form(keyword: str) -> str:
-    """What two spellings of one keyword share: a reply may differ in case and lose a final full stop."""
-    return clean_keyword(keyword).casefold().rstrip(".")
 
 
 def _some(ids: list[str]) -> str:

@@ -92,7 +92,7 @@ class TokenCounter:
                 open_turn, position = "", end
             pieces[-1] += "<|im_end|>\n<|im_start|>assistant\n"
         if parts.reply is not None:
-            pieces.append(parts.reply + "<|im_end|>")
+            pieces.append(parts.reply + "<|im_end|>\n")
         return pieces
 
 

@@ -59,6 +59,24 @@ def clean_keywords(keywords: Iterable[str]) -> list[str]:
     return list(seen.values())
 
 
+def choose_listed(predicted: Iterable[str], keywords: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Match what stage one replied with the list that it was given.
+
+    Case and a final full stop are ignored: a reply may differ in them.
+
+    Returns:
+        The keywords of the list that were predicted, in the list's order, and the predictions that are not in it.
+    """
+    predicted = list(predicted)
+    wanted, listed = set(map(_reply_form, predicted)), set(map(_reply_form, keywords))
+    chosen = [keyword for keyword in keywords if _reply_form(keyword) in wanted]
+    return chosen, [keyword for keyword in predicted if _reply_form(keyword) not in listed]
+
+
+def _reply_form(keyword: str) -> str:
+    return clean_keyword(keyword).casefold().rstrip(".")
+
+
 @functools.cache
 def get_normalizer(name: str) -> Callable[[str], str]:
     """The normaliser of that name.

@@ -1,6 +1,5 @@
 """Utterances to rows of both stages, and the predicted keywords in them."""
 
-import json
 import subprocess
 import sys
 
@@ -311,11 +310,3 @@ def test_a_killed_writer_leaves_no_output(tmp_path):
         process.kill()
     assert not output.exists()
     assert all(path.name.startswith(".rows.json.") for path in tmp_path.iterdir())
-
-
-@pytest.mark.e2e
-def test_rows_load_in_ms_swift(source, tmp_path):
-    loader = pytest.importorskip("swift.dataset")
-    build_asr(source, tmp_path / "rows.json")
-    data, _ = loader.load_dataset(str(tmp_path / "rows.json"), num_proc=1, strict=True)
-    assert json.loads(json.dumps(data[0]["messages"])) == rows_of(tmp_path / "rows.json")[0]["messages"]

@@ -139,7 +139,7 @@ def test_token_counts(folder, model):
     report = check_file("rows.jsonl", CheckOptions(model="model", window=4))
     figures = {name: figure.greatest for name, figure in report.figures.items()}
     prompt = asr_prompt(keywords).split("<|startofcontext|>")[0]
-    text = "system\nYou are a helpful assistant.\nuser\nAudio 1: \n" + prompt + "\nassistant\nhi emily"
+    text = "system\nYou are a helpful assistant.\nuser\nAudio 1: \n" + prompt + "\nassistant\nhi emily\n"
     special = 6 + 2 + 2  # <|im_start|> and <|im_end|> of three turns, the audio's, the context's
     audio = 50  # 2 s: 200 frames
     assert figures["context tokens"] == 9

@@ -32,7 +32,7 @@ def pdf(pages):
         stream = "" if text is None else f"BT /F1 24 Tf 20 40 Td ({text}) Tj ET"
         kids.append(f"{len(objects) + 1} 0 R")
         objects.append(
-            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 100] /Resources << /Font << /F1 3 0 R >> >> "
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 300] /Resources << /Font << /F1 3 0 R >> >> "
             f"/Contents {len(objects) + 2} 0 R >>"
         )
         objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
@@ -50,7 +50,7 @@ def pdf(pages):
 
 
 def picture(text):
-    image = pytest.importorskip("PIL.Image").new("RGB", (450, 100), "white")
+    image = pytest.importorskip("PIL.Image").new("RGB", (420, 320), "white")
     font = pytest.importorskip("PIL.ImageFont").load_default(size=40)
     pytest.importorskip("PIL.ImageDraw").Draw(image).text((30, 25), text, fill="black", font=font)
     return image
