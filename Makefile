@@ -1,0 +1,48 @@
+# make quickstart   install, make a tiny model and synthetic talks, train, decode, score (CPU, under 10 minutes)
+# make test         install and run all tests that need no GPU
+# make test-unit    only the quick ones
+# make lint         ruff
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+# --no-compile: byte code is made for the modules that are imported, not for all of torch
+INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
+
+.PHONY: quickstart test test-unit lint wheel clean
+
+quickstart: $(VENV)/.base
+	PATH="$(abspath $(VENV))/bin:$$PATH" bash examples/quickstart.sh
+
+test: $(VENV)/.dev
+	$(VENV)/bin/pytest -m "not gpu"
+
+test-unit: $(VENV)/.dev
+	$(VENV)/bin/pytest
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+wheel: $(VENV)/.dev
+	rm -rf dist
+	$(VENV)/bin/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist build runs
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; \
+	    sys.version_info >= (3, 10) or sys.exit("Python " + v + " is too old; allowed: 3.10 and newer (make PYTHON=...)")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (a few minutes)"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (a few minutes)"
+	$(INSTALL) --editable ".[dev]"
+	@touch $@ $(VENV)/.base
