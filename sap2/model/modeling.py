@@ -29,6 +29,15 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import add_sap_tokens
 from sap2.model.pooling import SpeechDrivenPooling
 
+_PER_AUDIO = (
+    "input_features",
+    "feature_attention_mask",
+    "audio_hidden_states",
+    "context_input_ids",
+    "context_attention_mask",
+)
+"""Inputs whose rows are audios and not samples; used in the first step of a generation only."""
+
 
 class SAP2Qwen2AudioModel(Qwen2AudioModel):
     """Audio tower, projector, pooling layer and language model."""
@@ -41,19 +50,14 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
             config.text_config.hidden_size, config.sap_num_heads, config.sap_window_size, config.sap_pooling
         )
 
-    def get_speech_features(self, input_features: Tensor, feature_attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Speech embeddings as the language model sees them.
+    def encode_audio(self, input_features: Tensor, feature_attention_mask: Tensor) -> Tensor:
+        """The audio tower's output (A, T, tower width) of log-mel spectrograms (A, mel bins, frames).
 
-        Args:
-            input_features: (A, mel bins, frames) log-mel spectrograms.
-            feature_attention_mask: (A, frames), 1 = valid.
-
-        Returns:
-            ``speech`` (A, T, D) and ``speech_mask`` (A, T), True = valid.
+        ``feature_attention_mask`` (A, frames) has 1 for a valid frame.
         """
         tower = self.audio_tower
         input_features = input_features.to(tower.device, tower.conv1.weight.dtype)
-        frames, tokens = tower._get_feat_extract_output_lengths(feature_attention_mask.to(tower.device).sum(-1))
+        frames, _ = tower._get_feat_extract_output_lengths(feature_attention_mask.to(tower.device).sum(-1))
         encoder_length = (input_features.shape[-1] - 2) // 2 + 1
         valid = torch.arange(encoder_length, device=tower.device)[None] < frames[:, None]
         attention_mask = create_bidirectional_mask(
@@ -61,9 +65,30 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
             inputs_embeds=input_features.new_zeros((*valid.shape, 1)),
             attention_mask=valid.long(),
         )
-        hidden = tower(input_features, attention_mask=attention_mask).last_hidden_state
-        speech = self.multi_modal_projector(hidden)
-        speech_mask = torch.arange(speech.shape[1], device=speech.device)[None] < tokens.to(speech.device)[:, None]
+        return tower(input_features, attention_mask=attention_mask).last_hidden_state
+
+    def get_speech_features(
+        self,
+        input_features: Tensor | None,
+        feature_attention_mask: Tensor,
+        audio_hidden_states: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Speech embeddings as the language model sees them.
+
+        Args:
+            input_features: (A, mel bins, frames) log-mel spectrograms; None where the tower's output is given.
+            feature_attention_mask: (A, frames), 1 = valid.
+            audio_hidden_states: what :meth:`encode_audio` made of the features, to save doing it again.
+
+        Returns:
+            ``speech`` (A, T, D) and ``speech_mask`` (A, T), True = valid.
+        """
+        if audio_hidden_states is None:
+            audio_hidden_states = self.encode_audio(input_features, feature_attention_mask)
+        speech = self.multi_modal_projector(audio_hidden_states)
+        lengths = feature_attention_mask.to(speech.device).sum(-1)
+        _, tokens = self.audio_tower._get_feat_extract_output_lengths(lengths)
+        speech_mask = torch.arange(speech.shape[1], device=speech.device)[None] < tokens[:, None]
         return speech, speech_mask
 
     def pool_contexts(
@@ -83,13 +108,14 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         self,
         input_ids: Tensor,
         inputs_embeds: Tensor,
-        input_features: Tensor,
+        input_features: Tensor | None,
         feature_attention_mask: Tensor,
         context_input_ids: Tensor | None,
         context_attention_mask: Tensor | None,
+        audio_hidden_states: Tensor | None = None,
     ) -> Tensor:
         """Put speech and pooled contexts in the place of their placeholders."""
-        speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask)
+        speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask, audio_hidden_states)
         sources = {"audio": (input_ids == self.config.audio_token_id, speech, speech_mask)}
         if context_input_ids is not None:
             pooled, pooled_mask = self.pool_contexts(speech, speech_mask, context_input_ids, context_attention_mask)
@@ -120,13 +146,14 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         feature_attention_mask: Tensor | None = None,
         context_input_ids: Tensor | None = None,
         context_attention_mask: Tensor | None = None,
+        audio_hidden_states: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """See :meth:`SAP2Qwen2AudioForConditionalGeneration.forward`; returns the language model's output."""
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-            if input_features is not None:
+            if input_features is not None or audio_hidden_states is not None:
                 inputs_embeds = self.merge_inputs(
                     input_ids,
                     inputs_embeds,
@@ -134,6 +161,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
                     feature_attention_mask,
                     context_input_ids,
                     context_attention_mask,
+                    audio_hidden_states,
                 )
             elif self.training:
                 inputs_embeds = self._touch_speech_modules(inputs_embeds)
@@ -175,6 +203,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         feature_attention_mask: Tensor | None = None,
         context_input_ids: Tensor | None = None,
         context_attention_mask: Tensor | None = None,
+        audio_hidden_states: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values=None,
         inputs_embeds: Tensor | None = None,
@@ -191,6 +220,8 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             feature_attention_mask: (A, frames), 1 = valid.
             context_input_ids: (A, L) token ids of the context of each audio; None where the batch has no context.
             context_attention_mask: (A, L), 1 = valid; None: all valid. A row of zeros: an audio without context.
+            audio_hidden_states: (A, T, tower width), in place of ``input_features``: what
+                :meth:`SAP2Qwen2AudioModel.encode_audio` made of them.
             labels: (B, S), -100 = ignored; or of the positions that ``logits_to_keep`` keeps.
             logits_to_keep: the last n positions, or a boolean or index tensor of the positions, for which logits are
                 computed; 0: all.
@@ -208,6 +239,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             feature_attention_mask=feature_attention_mask,
             context_input_ids=context_input_ids,
             context_attention_mask=context_attention_mask,
+            audio_hidden_states=audio_hidden_states,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
@@ -234,18 +266,14 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
         if not is_first_iteration and kwargs.get("use_cache", True):
             # upstream drops only the names it knows; the audio is in the cache by now
-            for name in ("feature_attention_mask", "context_input_ids", "context_attention_mask"):
+            for name in _PER_AUDIO:
                 inputs.pop(name, None)
         return inputs
 
     def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **kwargs):
         """Repeat each sample for its beams, and its audios and contexts, which are rows of their own, with it."""
-        per_audio = {
-            name: kwargs.pop(name)
-            for name in ("input_features", "feature_attention_mask", "context_input_ids", "context_attention_mask")
-            if kwargs.get(name) is not None
-        }
-        if expand_size > 1 and "input_features" in per_audio:
+        per_audio = {name: kwargs.pop(name) for name in _PER_AUDIO if kwargs.get(name) is not None}
+        if expand_size > 1 and "feature_attention_mask" in per_audio:
             rows = self._audio_rows(input_ids, per_audio["feature_attention_mask"], expand_size)
             per_audio = {name: values[rows.to(values.device)] for name, values in per_audio.items()}
         input_ids, kwargs = super()._expand_inputs_for_generation(

@@ -1,0 +1,61 @@
+"""Audio files to samples, and their length without reading them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sap2.errors import InputError
+
+
+def load_samples(path: str | os.PathLike[str], sampling_rate: int) -> np.ndarray:
+    """(samples,) float32 at that rate, channels averaged; the same numbers as ``swift infer`` hears.
+
+    Raises:
+        InputError: the file does not exist, is empty or cannot be read.
+    """
+    import librosa
+
+    _check_file(path)
+    try:
+        samples, _ = librosa.load(os.fspath(path), sr=sampling_rate, mono=True)
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    return samples
+
+
+def probe_seconds(path: str | os.PathLike[str]) -> float:
+    """Length in seconds, from the file's header where it has one.
+
+    Raises:
+        InputError: the file does not exist, is empty or cannot be read.
+    """
+    import soundfile
+
+    _check_file(path)
+    try:
+        return float(soundfile.info(os.fspath(path)).duration)
+    except (RuntimeError, OSError):  # what libsndfile does not know, librosa's other readers may
+        import librosa
+
+        try:
+            return float(librosa.get_duration(path=os.fspath(path)))
+        except Exception as error:
+            raise _unreadable(path, error) from None
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"audio {path} does not exist; allowed: an audio file")
+    if file.stat().st_size == 0:
+        raise InputError(f"audio {path} is empty (0 bytes)")
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"audio {path} cannot be read ({reason}); allowed: what libsndfile or librosa reads (wav, flac, mp3, ogg)"
+    )

@@ -1,0 +1,151 @@
+"""One base model in memory and an adapter for each stage on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+
+from sap2.errors import InputError
+from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
+from sap2.model.processing import SAP2Qwen2AudioProcessor
+from sap2.ms_swift.settings import MODEL_TYPE, apply_settings, resolve_settings
+
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""What ms-swift's template and Qwen2-Audio's own put in front where a row and a checkpoint say nothing."""
+DTYPES = ("bfloat16", "float16", "float32")
+_TOWER = ".audio_tower."
+
+
+class LoadedModel:
+    """A base model and its adapters, none merged; :meth:`use` switches between them.
+
+    Args:
+        model: folder or hub name of a Qwen2-Audio or SAP² model.
+        adapters: folder of the adapter of each stage; None: the base model alone.
+        device: of torch; None: the GPU if there is one.
+        dtype: one of :data:`DTYPES`; None: what the adapters were trained with, else the checkpoint's.
+        attn_impl: attention implementation of transformers; None: its choice.
+
+    Attributes:
+        model: the base model, in evaluation mode, with the adapters' layers in it.
+        processor: with the tokenizer and the feature extractor.
+        systems: the system prompt of each stage.
+        tower_shared: whether no adapter changes the audio tower, so that its output serves all stages.
+
+    Raises:
+        InputError: a folder is not an adapter, the adapters do not fit each other or the model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        adapters: Mapping[str, str | None],
+        device: str | None = None,
+        dtype: str | None = None,
+        attn_impl: str | None = None,
+    ):
+        folders = {stage: str(folder) for stage, folder in adapters.items() if folder is not None}
+        recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
+        self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
+        config = SAP2Qwen2AudioConfig.from_pretrained(model)
+        apply_settings(config, resolve_settings({}, [*folders.values(), model]))
+        self.processor = SAP2Qwen2AudioProcessor.from_pretrained(model, sap_window_size=config.sap_window_size)
+        config.sap_context_token_id = self.processor.context_token_id
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        base = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(
+            model,
+            config=config,
+            dtype=_choose_dtype(dtype, folders, recorded, config),
+            attn_implementation=attn_impl,
+        )
+        self._peft: PeftModel | None = None
+        for stage, folder in folders.items():
+            self._load_adapter(base, folder, stage)
+        self._adapters = set(folders)
+        self.model = base.to(self.device).eval()
+        self.tower_shared = not any(self._changes_tower(stage) for stage in folders)
+
+    def _load_adapter(self, base: SAP2Qwen2AudioForConditionalGeneration, folder: str, stage: str) -> None:
+        try:
+            if self._peft is None:
+                self._peft = PeftModel.from_pretrained(base, folder, adapter_name=stage)
+            else:
+                self._peft.load_adapter(folder, adapter_name=stage)
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"adapter {folder} does not fit the model {base.name_or_path}: {reason}") from None
+
+    def _changes_tower(self, stage: str) -> bool:
+        return any(_TOWER in name for name in get_peft_model_state_dict(self._peft, adapter_name=stage))
+
+    @contextlib.contextmanager
+    def use(self, stage: str) -> Iterator[SAP2Qwen2AudioForConditionalGeneration]:
+        """The model as it is for that stage: with its adapter, or the base model where it has none."""
+        if self._peft is None:
+            yield self.model
+        elif stage in self._adapters:
+            self._peft.set_adapter(stage, inference_mode=True)
+            yield self.model
+        else:
+            with self._peft.disable_adapter():
+                yield self.model
+
+
+def _read_args(folder: str) -> dict[str, Any]:
+    """The args.json that ms-swift wrote beside an adapter ({} without one: made by PEFT alone).
+
+    Raises:
+        InputError: not an adapter, or trained with another prompt format than this pipeline writes.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"adapter {folder} does not exist; allowed: the folder of a LoRA checkpoint")
+    if not (path / "adapter_config.json").is_file():
+        raise InputError(
+            f"adapter {folder} has no adapter_config.json; allowed: the folder of a LoRA checkpoint (a merged or fully "
+            f"trained model goes to --model)"
+        )
+    args_path = path / "args.json"
+    if not args_path.is_file():
+        return {}
+    try:
+        args = json.loads(args_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{args_path}: not JSON: {error}") from None
+    expected = {"model_type": (MODEL_TYPE,), "template": (MODEL_TYPE, None), "use_chat_template": (True, None)}
+    expected["response_prefix"] = ("", None)
+    for name, allowed in expected.items():
+        if name in args and args[name] not in allowed:
+            raise InputError(f"{args_path}: {name} is {args[name]!r}; allowed: {allowed[0]!r}")
+    return args
+
+
+def _system(args: Mapping[str, Any]) -> str:
+    system = args.get("system")
+    return DEFAULT_SYSTEM if system is None else system
+
+
+def _choose_dtype(
+    name: str | None, folders: Mapping[str, str], recorded: Mapping[str, Mapping[str, Any]], config: Any
+) -> torch.dtype:
+    """The flag, or what the adapters were trained with, or the checkpoint's, or the device's."""
+    if name is None:
+        trained = {folders[stage]: args["torch_dtype"] for stage, args in recorded.items() if args.get("torch_dtype")}
+        if len(set(trained.values())) > 1:
+            said = ", ".join(f"{value} ({folder})" for folder, value in trained.items())
+            raise InputError(f"the adapters were trained in different types: {said}; choose one with --torch_dtype")
+        name = next(iter(trained.values()), None)
+    if name is not None:
+        if name not in DTYPES:
+            raise InputError(f"torch_dtype {name!r} is unknown; allowed: {', '.join(DTYPES)}")
+        return getattr(torch, name)
+    if config.dtype is not None:
+        return config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype)
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32

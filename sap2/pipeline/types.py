@@ -1,0 +1,106 @@
+"""What goes into the transcriber and what comes out. Standard library and numpy only."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedKeywords:
+    """Keywords of what was on screen from ``start`` to ``end`` (seconds; None: to the end of the recording)."""
+
+    start: float
+    end: float | None
+    keywords: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One recording to transcribe.
+
+    Attributes:
+        audio: a path, or (samples,) floating point at the model's sampling rate (16 kHz).
+        keywords: the list to pick from, for the whole recording.
+        slides: keywords that hold for a part of the recording; a segment gets those of its own time as well.
+        id: for results and messages; None: the path.
+    """
+
+    audio: str | os.PathLike[str] | np.ndarray
+    keywords: Sequence[str] = ()
+    slides: Sequence[TimedKeywords] = ()
+    id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One piece of a recording.
+
+    Attributes:
+        start, end: seconds in the recording.
+        text: the transcript.
+        keywords: how many keywords were offered.
+        picked_keywords: those of the list that went into the transcription, in the list's order.
+        unlisted_keywords: what stage one replied that is not in the list.
+        audio_tower_runs: 1 where both stages share the audio tower's output, 2 where an adapter changes the tower.
+        seconds: computing time by stage; a batch's time is shared equally among its pieces.
+        cut_off: stages whose reply reached ``max_new_tokens``.
+    """
+
+    start: float
+    end: float
+    text: str
+    keywords: int
+    picked_keywords: list[str]
+    unlisted_keywords: list[str]
+    audio_tower_runs: int
+    seconds: dict[str, float]
+    cut_off: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcript:
+    """The transcript of one recording; see :class:`Segment` for what its segments hold.
+
+    Attributes:
+        id: that of the request.
+        text: of all segments, joined by spaces.
+        segments: in the order of time; empty where no speech was found.
+        picked_keywords, unlisted_keywords: of all segments, each once.
+        audio_seconds: length of the recording.
+        seconds: computing time by stage.
+        audio_tower_runs: the largest of the segments'.
+    """
+
+    id: str
+    text: str
+    segments: list[Segment]
+    picked_keywords: list[str]
+    unlisted_keywords: list[str]
+    audio_seconds: float
+    seconds: dict[str, float]
+    audio_tower_runs: int
+
+    @classmethod
+    def from_segments(cls, id: str, segments: Sequence[Segment], audio_seconds: float) -> Transcript:
+        """Put the segments of a recording together."""
+        stages = dict.fromkeys(stage for segment in segments for stage in segment.seconds)
+        return cls(
+            id=id,
+            text=" ".join(segment.text.strip() for segment in segments if segment.text.strip()),
+            segments=list(segments),
+            picked_keywords=list(dict.fromkeys(k for segment in segments for k in segment.picked_keywords)),
+            unlisted_keywords=list(dict.fromkeys(k for segment in segments for k in segment.unlisted_keywords)),
+            audio_seconds=audio_seconds,
+            seconds={stage: sum(segment.seconds[stage] for segment in segments) for stage in stages},
+            audio_tower_runs=max((segment.audio_tower_runs for segment in segments), default=0),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object."""
+        return dataclasses.asdict(self)
