@@ -86,14 +86,17 @@ def one_line_errors() -> Iterator[None]:
 
     A command that is terminated removes its half-made output before it ends.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+    main = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, _terminate) if main else None
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _terminate(number: int, _frame: object) -> None:

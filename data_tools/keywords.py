@@ -5,9 +5,9 @@ The rule, in this order (``docs/data.md`` tells it with an example):
 1. Clean the text and cut it into words: runs of letters and digits, with ``' - . & / +`` inside and ``+ #`` at the end,
    so that "C++", "GPT-4", "3.5" and "O'Reilly" stay whole.
 2. Drop function words, single letters and one-digit numbers (bullets, page numbers).
-3. Keep a word if it has a digit; or is written as a name: capitals inside ("iPhone", "GPU"), or a capital at its
-   beginning although it neither begins the line nor stands in a headline, where all words have one; or is not among
-   the common words.
+3. Keep a word if it has a digit; or is not among the common words; or is written as a name: capitals inside
+   ("iPhone", "GPU"), or a capital at its beginning, unless all words of the line have one (a headline), or it begins
+   the line and the next word has none.
 4. Drop repeats, whatever their case; the first spelling stays.
 5. Over the cap, keep the rarest: words outside the common ones first, then those on the fewest slides, then the
    earliest.
@@ -90,11 +90,16 @@ def _line_keywords(line: str, common_words: Collection[str]) -> Iterable[str]:
         lower = word.lower()
         if lower in _FUNCTION_WORDS or len(word) < 2:
             continue
-        numeric = any(c.isdigit() for c in word)
-        inner = any(c.isupper() for c in word[1:]) and not (headline and word.isupper())
-        name = inner or (word[0].isupper() and place > 0 and not headline)
-        if numeric or name or lower not in common_words:
+        if lower not in common_words or any(c.isdigit() for c in word) or _is_name(words, place, headline):
             yield clean_keyword(word)
+
+
+def _is_name(words: list[str], place: int, headline: bool) -> bool:
+    word, following = words[place], words[place + 1 : place + 2]
+    if headline:
+        return not word.isupper() and any(c.isupper() for c in word[1:])
+    first = word[0].isupper() and (place > 0 or any(c[0].isupper() for c in following))
+    return first or any(c.isupper() for c in word[1:])
 
 
 def _is_headline(words: list[str]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -184,25 +184,13 @@ def _recordings(source: str, split: str, options: LibriSpeechOptions) -> Iterato
 
 def _utterances(source: str, split: str, options: LibriSpeechOptions, report: LibriSpeechReport) -> Iterator[Row]:
     published = read_biasing(options.biasing_list) if options.biasing_list else None
-    common, pool = (frozenset(), []) if published is not None else _word_lists(source, split, options)
+    list_of = _published_lists(published, options) if published is not None else _drawn_lists(source, split, options)
     seen: set[str] = set()
     for recording in progress(_recordings(source, split, options), "utterances", unit="utterance"):
         if recording.id in seen:
             raise ValueError(f"{recording.where}: {recording.id!r} occurs a second time")
         seen.add(recording.id)
-        if published is not None:
-            words = _published_list(recording, published, options)
-        else:
-            rare = rare_words(recording.text, common)
-            words = draw_biasing_list(
-                recording.id,
-                recording.text,
-                rare,
-                pool,
-                options.distractors,
-                options.no_true_share,
-                options.seed,
-            )
+        words = list_of(recording)
         report.utterances += 1
         report.keywords += len(words)
         report.without_true += set(words).isdisjoint(recording.text.split())
@@ -218,13 +206,30 @@ def _utterances(source: str, split: str, options: LibriSpeechOptions, report: Li
         raise ValueError(f"{options.biasing_list}: ids that the corpus lacks: {', '.join(absent[:_SHOWN])}")
 
 
-def _published_list(recording: Recording, published: dict[str, BiasingEntry], options: LibriSpeechOptions) -> list[str]:
-    entry = published.get(recording.id)
-    if entry is None:
-        raise ValueError(f"{recording.where}: {recording.id!r} has no line in {options.biasing_list}")
-    if entry.text.lower().split() != recording.text.split():
-        raise ValueError(f"{entry.where}: the text of {recording.id!r} is not that of {recording.where}")
-    return entry.words
+ListOf = Callable[[Recording], list[str]]
+
+
+def _published_lists(published: dict[str, BiasingEntry], options: LibriSpeechOptions) -> ListOf:
+    def list_of(recording: Recording) -> list[str]:
+        entry = published.get(recording.id)
+        if entry is None:
+            raise ValueError(f"{recording.where}: {recording.id!r} has no line in {options.biasing_list}")
+        if entry.text.lower().split() != recording.text.split():
+            raise ValueError(f"{entry.where}: the text of {recording.id!r} is not that of {recording.where}")
+        return entry.words
+
+    return list_of
+
+
+def _drawn_lists(source: str, split: str, options: LibriSpeechOptions) -> ListOf:
+    common, pool = _word_lists(source, split, options)
+
+    def list_of(recording: Recording) -> list[str]:
+        rare = rare_words(recording.text, common)
+        sizes, share = options.distractors, options.no_true_share
+        return draw_biasing_list(recording.id, recording.text, rare, pool, sizes, share, options.seed)
+
+    return list_of
 
 
 def _transcripts(source: str, split: str, options: LibriSpeechOptions) -> Iterator[str]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from data_tools._command import command_parser, one_line_errors, positive
 from data_tools.audio import SUFFIXES, Cut, cut_all
 from data_tools.kaldi import Entry, Segment, read_keywords, read_segments, read_table
 from data_tools.neighbours import keywords_around, place_slides
 from data_tools.utterances import Utterance
-from sap2.records import write_rows
+from sap2.records import Row, write_rows
 from sap2.text import clean_keywords, clean_text
 
 KEYWORD_FILES = ("keywords", "hot_related/ocr_1gram_top50_mmr070_hotwords_list", "ocr")
@@ -143,42 +144,28 @@ def convert_slidespeech(
         raise ValueError(f"slides must be 1 or more, not {options.slides}")
     report = ConvertReport()
     folder = find_split(root, split)
-    segments, texts, keywords, sessions = _read_tables(folder, options, report)
+    tables = _read_tables(folder, options)
     recordings = find_recordings(folder, options.wav_dir)
-    slides, numbers = place_slides(segments, keywords)
-    segments = _usable(segments, texts, recordings, options, report)
-
+    segments = _usable(tables, recordings, options, report)
     cuts = {s.utterance: _cut_of(s, recordings[s.recording], Path(audio_dir)) for s in segments}
     done = cut_all(cuts.values(), options.workers)
     report.cut, report.kept = done.made, done.kept
     _check_cuts(segments, cuts, done.failures, options, report)
-
-    def rows():
-        for segment in segments:
-            target = cuts[segment.utterance].target
-            if target in done.failures:
-                continue
-            number = numbers[segment.utterance]
-            context = keywords_around(slides[segment.recording], number, options.slides)
-            report.utterances += 1
-            report.no_keywords += not context
-            yield Utterance(
-                id=segment.utterance,
-                audio=target,
-                text=_cased(clean_text(texts[segment.utterance].value), options.case),
-                keywords=tuple(clean_keywords(_cased(keyword, options.case) for keyword in context)),
-                recording=segment.recording,
-                start=segment.start,
-                end=segment.end,
-                session=sessions.get(segment.utterance, segment.recording),
-                slide=number,
-            ).to_record()
-
-    write_rows(output, rows())
+    audios = {name: cut.target for name, cut in cuts.items() if cut.target not in done.failures}
+    write_rows(output, _utterances(tables, audios, options, report))
     return report
 
 
-def _read_tables(folder: Path, options: SlideSpeechOptions, report: ConvertReport):
+class Tables(NamedTuple):
+    """The files of a split: segments in the file's order, the others by utterance."""
+
+    segments: list[Segment]
+    texts: dict[str, Entry]
+    keywords: dict[str, list[str]]
+    sessions: dict[str, str]
+
+
+def _read_tables(folder: Path, options: SlideSpeechOptions) -> Tables:
     segments = read_segments(_first_file(folder, ["segments"], "segments file"))
     texts = read_table(_first_file(folder, ["text"], "transcripts"))
     keywords = read_keywords(options.keywords or _first_file(folder, KEYWORD_FILES, "keywords file"))
@@ -187,16 +174,39 @@ def _read_tables(folder: Path, options: SlideSpeechOptions, report: ConvertRepor
         wanted = set(read_table(options.subset))
         _refuse(sorted(wanted - names), f"{options.subset}: ids that {folder / 'segments'} lacks")
         segments = [segment for segment in segments if segment.utterance in wanted]
-        names = wanted
     elif not options.lenient:
         _refuse([name for name in texts if name not in names], f"{folder / 'text'}: ids that segments lacks")
         _refuse([name for name in keywords if name not in names], f"{folder}: ids with keywords that segments lacks")
     if not options.lenient:
         _refuse([s.utterance for s in segments if s.utterance not in keywords], f"{folder}: ids without keywords")
-    keywords = {name: keywords.get(name, []) for name in names}
     session_file = next((folder / name for name in SESSION_FILES if (folder / name).is_file()), None)
     sessions = read_table(session_file, required=True) if session_file else {}
-    return segments, texts, keywords, {name: entry.value for name, entry in sessions.items()}
+    return Tables(segments, texts, keywords, {name: entry.value for name, entry in sessions.items()})
+
+
+def _utterances(
+    tables: Tables, audios: dict[str, str], options: SlideSpeechOptions, report: ConvertReport
+) -> Iterator[Row]:
+    """The utterances that have an audio; the slides around them are those of all segments."""
+    slides, numbers = place_slides(tables.segments, {s.utterance: [] for s in tables.segments} | tables.keywords)
+    for segment in tables.segments:
+        name = segment.utterance
+        if name not in audios:
+            continue
+        context = keywords_around(slides[segment.recording], numbers[name], options.slides)
+        report.utterances += 1
+        report.no_keywords += not context
+        yield Utterance(
+            id=name,
+            audio=audios[name],
+            text=_cased(clean_text(tables.texts[name].value), options.case),
+            keywords=tuple(clean_keywords(_cased(keyword, options.case) for keyword in context)),
+            recording=segment.recording,
+            start=segment.start,
+            end=segment.end,
+            session=tables.sessions.get(name, segment.recording),
+            slide=numbers[name],
+        ).to_record()
 
 
 def _refuse(ids: list[str], what: str) -> None:
@@ -206,25 +216,26 @@ def _refuse(ids: list[str], what: str) -> None:
 
 
 def _usable(
-    segments: list[Segment], texts: dict, recordings: dict[str, str], options: SlideSpeechOptions, report: ConvertReport
+    tables: Tables, recordings: dict[str, str], options: SlideSpeechOptions, report: ConvertReport
 ) -> list[Segment]:
     """The segments that can become rows; the others are refused, or counted."""
 
     def problem(segment: Segment) -> str:
-        if segment.utterance not in texts or not clean_text(texts[segment.utterance].value):
+        text = tables.texts.get(segment.utterance)
+        if text is None or not clean_text(text.value):
             return "no transcript"
         path = recordings.get(segment.recording)
         if path is None or not Path(path).is_file():
             return "no recording"
         return "too long" if 0 < options.max_seconds < segment.end - segment.start else ""
 
-    problems = {segment.utterance: problem(segment) for segment in segments}
+    problems = {segment.utterance: problem(segment) for segment in tables.segments}
     for reason in ("no transcript", "no recording", "too long"):
         ids = [name for name, found in problems.items() if found == reason]
         report.left_out[reason] = len(ids)
         if reason != "too long" and not options.lenient:
             _refuse(ids, reason)
-    return [segment for segment in segments if not problems[segment.utterance]]
+    return [segment for segment in tables.segments if not problems[segment.utterance]]
 
 
 def _cut_of(segment: Segment, recording: str, audio_dir: Path) -> Cut:

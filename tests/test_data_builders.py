@@ -1,7 +1,9 @@
 """Utterances to rows of both stages, and the predicted keywords in them."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -310,3 +312,15 @@ def test_a_killed_writer_leaves_no_output(tmp_path):
         process.kill()
     assert not output.exists()
     assert all(path.name.startswith(".rows.json.") for path in tmp_path.iterdir())
+
+
+def test_a_terminated_command_removes_its_half_made_output(tmp_path):
+    source, output = tmp_path / "utterances.jsonl", tmp_path / "out" / "rows.jsonl"
+    write_rows(source, ({**UTTERANCES[0], "id": str(number)} for number in range(50_000)))
+    command = [sys.executable, "-m", "data_tools.build_asr", str(source), "--output", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not output.parent.exists():
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert list(output.parent.iterdir()) == []

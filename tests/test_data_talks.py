@@ -72,6 +72,7 @@ def test_the_keyword_rule():
         ("Apple Problems", []),
         ("we joined Apple", ["Apple"]),
         ("Apple joined us", []),  # a capital at the beginning of a line is no sign of a name
+        ("Apple Work, joined", ["Apple", "Work"]),  # two of them are
         ("the iPhone and the GPU", ["iPhone", "GPU"]),
         ("O'Reilly’s state-of-the-art HTTP/2, R&D", ["O'Reilly's", "state-of-the-art", "HTTP/2", "R&D"]),
         ("1 of 12: $10,000 or 3.5%", ["12", "10000", "3.5"]),
