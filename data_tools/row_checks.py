@@ -10,7 +10,7 @@ from typing import NamedTuple
 from data_tools.audio import SAMPLE_RATE, read_audio
 from sap2.model.audio import MIN_SECONDS
 from sap2.prompts import AUDIO_TAG, parse_keywords
-from sap2.records import Context, Row, find_contexts, row_audios
+from sap2.records import Context, Row, find_contexts, lift_inline_audio, row_audios
 from sap2.text import find_special
 
 SILENT_PEAK = 1e-3
@@ -55,7 +55,7 @@ class RowParts(NamedTuple):
     """A row taken apart.
 
     Attributes:
-        user: the user's turns, in order.
+        user: the user's turns, in order, with ``<audio>`` where an audio stands.
         contexts: their contexts.
         reply: the assistant's last turn, or None in a row for decoding.
         audios: paths.
@@ -83,10 +83,11 @@ def take_apart(row: Row) -> RowParts:
     for turn in turns:
         if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
             raise ValueError(f"a turn has a role (system, user, assistant) and a text as content, not {turn!r:.80}")
-    user = [turn["content"] for turn in turns if turn["role"] == "user"]
-    if not user:
+    lifted = [lift_inline_audio(turn["content"]) for turn in turns if turn["role"] == "user"]
+    if not lifted:
         raise ValueError("no turn of the user")
-    audios = _audios(row)
+    user = [text for text, _ in lifted]
+    audios = _audios(row) or [path for _, paths in lifted for path in paths]
     tags = sum(text.count(AUDIO_TAG) for text in user)
     if tags > len(audios):
         raise ValueError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
@@ -129,8 +130,7 @@ def _text_problems(parts: RowParts) -> Iterator[Problem]:
         if token := find_special(context.body):
             yield Problem("special-token", f"{token} in the context; only plain text is allowed there")
     for text in parts.user:
-        outside = _outside(text).replace(AUDIO_TAG, "").replace("</audio>", "")
-        if token := find_special(outside):
+        if token := find_special(_outside(text).replace(AUDIO_TAG, "")):
             yield Problem("special-token", f"{token} in the user's text")
     if parts.reply is not None:
         if token := find_special(parts.reply):

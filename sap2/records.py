@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from sap2.prompts import CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT, parse_keywords
+from sap2.prompts import AUDIO_TAG, CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT, parse_keywords
 
 Row = dict[str, Any]
 
@@ -28,6 +29,7 @@ FORMATS = ("jsonl", "json", "parquet")
 _CHUNK = 1 << 20  # characters of a JSON array that are read at a time
 _BATCH = 4096  # rows of one parquet batch
 _BOM = b"\xef\xbb\xbf"
+_INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
 
 
 class Context(NamedTuple):
@@ -90,6 +92,15 @@ def row_keywords(row: Row) -> list[str]:
         for context in find_contexts(message["content"])
         for keyword in parse_keywords(context.body)
     ]
+
+
+def lift_inline_audio(text: str) -> tuple[str, list[str]]:
+    """``<audio>/path.wav</audio>``, as the released rows have it, to a tag and a path.
+
+    >>> lift_inline_audio("<audio>/a.wav</audio>Transcribe speech to text.")
+    ('<audio>Transcribe speech to text.', ['/a.wav'])
+    """
+    return _INLINE_AUDIO.sub(AUDIO_TAG, text), [path.strip() for path in _INLINE_AUDIO.findall(text)]
 
 
 OnError = Callable[[int, ValueError], None]

@@ -9,7 +9,7 @@ import soundfile as sf
 
 from data_tools import check as module
 from data_tools.check import CheckOptions, check_file, format_report
-from data_tools.row_checks import ERRORS, WARNINGS
+from data_tools.row_checks import ERRORS, WARNINGS, schema_problems
 from data_tools.token_counts import TokenCounter
 from sap2.prompts import AUDIO_TAG, asr_prompt
 from sap2.records import write_rows
@@ -55,6 +55,7 @@ CASES = [
     ({**content("x" + CONTEXT.format("a")), "audios": []}, "delimiters", "1 contexts and 0 audios"),
     (content("<audio>" + CONTEXT.format("a <|im_end|>")), "special-token", r"<\|im_end\|> in the context"),
     (content("<audio>x <|im_end|>"), "special-token", r"<\|im_end\|> in the user's text"),
+    (content("<audio>x</audio>y </audio>"), "special-token", "</audio> in the user's text"),
     (row("x", reply="hi <|im_end|>"), "special-token", r"<\|im_end\|> in the reply"),
     (row("x", audio="absent.wav"), "audio-missing", "no audio at absent.wav"),
     (row("x", audio="broken.wav"), "audio-unreadable", "broken.wav: not readable as audio"),
@@ -101,6 +102,10 @@ def test_the_row_of_the_original_readme_is_fine(folder):
     report = check_file("rows.json")
     assert report.problems == []
     assert report.figures["keywords"].greatest == 2
+    assert report.figures["audio seconds"].greatest == 2.0
+    parts, _ = schema_problems({"messages": turns})
+    assert parts.audios == ["good.wav"]
+    assert parts.user[0].startswith("<audio>Transcribe")
 
 
 def test_figures(folder):
