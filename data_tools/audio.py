@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,7 +123,8 @@ def _run(tasks: list[list[Cut]], workers: int) -> Iterator[list[Result]]:
         return
     # spawn: the same on every platform, and no locks of threads inherited
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    workers = min(workers, len(tasks))
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         futures = [pool.submit(_cut_batch, task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -130,6 +132,16 @@ def _run(tasks: list[list[Cut]], workers: int) -> Iterator[list[Result]]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Have this worker end when the command is killed; it would wait for tasks forever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cut_batch(cuts: list[Cut]) -> list[Result]:

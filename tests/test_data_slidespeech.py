@@ -1,6 +1,7 @@
 """SlideSpeech: Kaldi tables, cutting audio, slides around an utterance."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -274,7 +275,8 @@ def test_command(corpus, capsys):
         module.main(arguments)
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path, workers):
     sf.write(tmp_path / "long.wav", tone(300), SAMPLE_RATE)
     (tmp_path / "dev").mkdir()
     names = [f"u{i:03d}" for i in range(600)]
@@ -282,14 +284,27 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
     (tmp_path / "dev" / "text").write_text("".join(f"{n} X\n" for n in names))
     (tmp_path / "dev" / "keywords").write_text("".join(f"{n} K\n" for n in names))
     (tmp_path / "dev" / "wav.scp").write_text("r long.wav\n")
-    command = [sys.executable, "-m", "data_tools.slidespeech", str(tmp_path), "--split", "dev", "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "data_tools.slidespeech",
+        str(tmp_path),
+        "--split",
+        "dev",
+        "--workers",
+        str(workers),
+    ]
     command += ["--output", str(tmp_path / "dev.jsonl"), "--audio-dir", str(tmp_path / "cut")]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], start_new_session=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "cut").glob("r/u*.flac")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
+    with pytest.raises(ProcessLookupError):  # no worker outlives the command
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
     made = len(list((tmp_path / "cut").glob("r/u*.flac")))
     assert 0 < made < 600
     assert not (tmp_path / "dev.jsonl").exists()
