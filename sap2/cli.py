@@ -30,6 +30,8 @@ class Command(NamedTuple):
 COMMANDS = {
     "make-tiny": Command("sap2.tiny.checkpoint", "write a tiny Qwen2-Audio checkpoint with random weights"),
     "make-talks": Command("sap2.tiny.talks", "write a corpus of synthetic talks with slides, spoken by espeak-ng"),
+    "transcribe": Command("sap2.pipeline.transcribe_command", "transcribe a recording with the keywords of its slides"),
+    "pipeline": Command("sap2.pipeline.pipeline_command", "decode a test set: pick the keywords, then transcribe"),
     "doctor": Command("sap2.doctor", "look for problems of this installation and say what to do about them"),
 }
 

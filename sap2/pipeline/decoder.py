@@ -139,15 +139,15 @@ class Decoder:
             start = time.perf_counter()
             hidden = self._hear(batch)
             heard = time.perf_counter()
-            replies, lengths = self._generate(prompts, batch.mask, hidden)
+            replies, cut_off = self._generate(prompts, batch.mask, hidden)
         batch.seconds["audio"] += heard - start
         batch.seconds[stage] = time.perf_counter() - heard
-        for i, (reply, length) in enumerate(zip(replies, lengths, strict=True)):
+        for i, (reply, cut) in enumerate(zip(replies, cut_off, strict=True)):
             reading = read_reply(stage, reply, batch.keywords[i])
             batch.replies[i][stage] = reply
             batch.texts[i], batch.keywords[i] = reading.text, reading.picked
             batch.unlisted[i] += reading.unlisted
-            if length >= self.max_new_tokens:
+            if cut:
                 batch.cut_off[i].append(stage)
 
     def _prompts(self, stage: str, batch: _Batch) -> list[Prompt]:
@@ -160,9 +160,7 @@ class Decoder:
             if first:
                 prompts.append(item.prompt)
             else:
-                prompts.append(
-                    self.encoder.prompt(batch.contents[i], self.loaded.systems[stage], item.heard.tokens)
-                )
+                prompts.append(self.encoder.prompt(batch.contents[i], self.loaded.systems[stage], item.heard.tokens))
         return prompts
 
     def _hear(self, batch: _Batch) -> Tensor:
@@ -174,7 +172,7 @@ class Decoder:
                 torch.cuda.synchronize(batch.hidden.device)  # for the time of the stage
         return batch.hidden
 
-    def _generate(self, prompts: Sequence[Prompt], mask: Tensor, hidden: Tensor) -> tuple[list[str], list[int]]:
+    def _generate(self, prompts: Sequence[Prompt], mask: Tensor, hidden: Tensor) -> tuple[list[str], list[bool]]:
         inputs = self.encoder.collate(prompts, self.loaded.device)
         length = inputs["input_ids"].shape[1]
         room = min(self.max_new_tokens, self.encoder.max_length - length)
@@ -185,16 +183,20 @@ class Decoder:
             audio_hidden_states=hidden,
             generation_config=greedy_config(model.generation_config, tokenizer, room),
         )
-        return decode_replies(output[:, length:], tokenizer)
+        texts, lengths = decode_replies(output[:, length:], tokenizer)
+        return texts, [count >= room for count in lengths]
 
 
-def check_stages(stages: Sequence[str], prune_adapter: str | None) -> None:
+def check_stages(stages: Sequence[str], prune_adapter: str | None, asr_adapter: str | None) -> None:
     """Refuse stages that do not fit the adapters.
 
     Raises:
         InputError: stage one without its adapter, or an adapter that no stage would use.
     """
+    name = ",".join(stages)
     if PRUNE in stages and prune_adapter is None:
-        raise InputError(f"stages {','.join(stages)} need --prune-adapter; allowed without it: asr, joint")
+        raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint")
     if PRUNE not in stages and prune_adapter is not None:
-        raise InputError(f"--prune-adapter is given, and stages {','.join(stages)} would not use it; leave one out")
+        raise InputError(f"--stages {name} would not use --prune-adapter {prune_adapter}; leave one of them out")
+    if set(stages) == {PRUNE} and asr_adapter is not None:
+        raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")

@@ -14,9 +14,7 @@ STOP_WORDS = ("<|endoftext|>", IM_END)
 """Where a reply ends, beside the tokenizer's own end of text."""
 
 
-def greedy_config(
-    base: GenerationConfig, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
-) -> GenerationConfig:
+def greedy_config(base: GenerationConfig, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
     """The model's own generation settings (a repetition penalty, say) without sampling and without beams.
 
     Source: ``prepare_generation_config`` of ms-swift, whose result this equals.

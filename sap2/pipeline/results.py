@@ -1,0 +1,211 @@
+"""The result file of a long run: rows are appended as they come, a killed run goes on where it was.
+
+A run writes to ``result.jsonl``, or each rank to ``result.rank0.jsonl``, …; rows are whole lines, keyed by id. What is
+there when a run starts (also of runs with other numbers of ranks) is gathered into ``result.jsonl`` first, a line that
+a kill cut off is dropped, and at the end the rows are put in the order of the test set.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from sap2.errors import InputError
+from sap2.records import Row, atomic_write
+
+
+class ResultFiles:
+    """The files of one run.
+
+    Args:
+        path: of the results, ending with .jsonl.
+        rank, world: of this process, and how many there are.
+
+    Raises:
+        InputError: the name does not end with .jsonl.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], rank: int = 0, world: int = 1):
+        self.path = Path(path)
+        if self.path.suffix != ".jsonl":
+            raise InputError(f"--result_path {path}: allowed: a name that ends with .jsonl")
+        self.rank, self.world = rank, world
+        self.errors = self._beside("errors")
+        self.prune = self._beside("prune")
+        self.settings = self.path.with_suffix(".settings.json")
+        self._own = self.path if world == 1 else self._beside(f"rank{rank}")
+        self._own_errors = self.errors if world == 1 else self._beside(f"rank{rank}.errors")
+        self._streams: dict[Path, IO[bytes]] = {}
+        self._lock: IO[str] | None = None
+
+    def _beside(self, name: str) -> Path:
+        return self.path.with_suffix(f".{name}.jsonl")
+
+    def start(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+        """Begin or go on (rank 0 only): take the lock, compare the settings, gather what is there.
+
+        Raises:
+            InputError: another run is writing, the rows there were made with other settings, or are not rows.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        if overwrite:
+            for path in [self.path, self.errors, self.prune, *self._rank_files()]:
+                path.unlink(missing_ok=True)
+        self._check_settings(settings, overwrite)
+        for path in [*self.path.parent.glob(f".{self.path.name}.*"), *self._rank_files("errors.jsonl")]:
+            path.unlink(missing_ok=True)  # half-written by a killed run, or errors of rows that are tried again
+        self.errors.unlink(missing_ok=True)
+        rows = self._gather()
+        if self._rank_files():
+            self._replace(rows.values())
+
+    def _take_lock(self) -> None:
+        self._lock = self.settings.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another run is writing {self.path}; allowed: one at a time") from None
+
+    def _check_settings(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+        self._lock.seek(0)
+        content = self._lock.read()
+        try:
+            before = json.loads(content) if content and not overwrite else None
+        except ValueError:
+            before = None if not self.path.exists() else {}
+        if before is None and not overwrite and self.path.exists() and self.path.stat().st_size:
+            raise InputError(f"{self.path} exists and was not written by sap2 pipeline; --overwrite replaces it")
+        if before is not None and before != dict(settings):
+            names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
+            said = ", ".join(f"{name} {before.get(name)!r} (now {settings.get(name)!r})" for name in names)
+            raise InputError(f"{self.path} was written with other settings: {said}; --overwrite starts afresh")
+        if before is None:
+            self._lock.truncate(0)
+            self._lock.write(json.dumps(settings, indent=2) + "\n")
+            self._lock.flush()
+
+    def done(self, known: Iterable[str]) -> set[str]:
+        """Ids that have a result.
+
+        Raises:
+            InputError: one of them is not among the ``known`` ids of the test set.
+        """
+        ids = set(_read_lines(self.path))
+        strange = sorted(ids - set(known))
+        if strange:
+            raise InputError(
+                f"{self.path} has {len(strange)} ids that the test set lacks ({', '.join(strange[:3])}); "
+                f"allowed: the test set that it was begun with, or --overwrite"
+            )
+        return ids
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add results of this rank, in one write."""
+        self._append(self._own, rows)
+
+    def append_errors(self, rows: Sequence[Row]) -> None:
+        """Add errors of this rank."""
+        self._append(self._own_errors, rows)
+
+    def _append(self, path: Path, rows: Sequence[Row]) -> None:
+        if rows:
+            if path not in self._streams:
+                self._streams[path] = path.open("ab")
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            self._streams[path].write(text.encode("utf-8", "replace"))
+            self._streams[path].flush()
+
+    def finish(self, order: Sequence[str]) -> dict[str, Row]:
+        """Put everything in the test set's order (rank 0 only, when all ranks are done); the results by id."""
+        rows = self._gather()
+        lines = {id: rows[id] for id in order if id in rows}
+        if self._rank_files() or list(lines) != list(rows):
+            self._replace(lines.values())
+        results = {id: json.loads(line) for id, line in lines.items()}
+        picks = [_stage_one_row(row) for row in results.values() if set(row["replies"]) > {"prune"}]
+        if picks:
+            _write(self.prune, picks)
+        self._gather_errors()
+        return results
+
+    def _gather_errors(self) -> None:
+        rows = [row for path in self._rank_files("errors.jsonl") for row in map(json.loads, _lines(path))]
+        if rows:
+            rows += map(json.loads, _lines(self.errors)) if self.errors.exists() else []
+            _write(self.errors, sorted(rows, key=lambda row: row["row"]))
+            for path in self._rank_files("errors.jsonl"):
+                path.unlink()
+
+    def close(self) -> None:
+        """Close the files and give the lock back."""
+        for stream in [*self._streams.values(), *([self._lock] if self._lock else [])]:
+            stream.close()
+
+    def _rank_files(self, suffix: str = "jsonl") -> list[Path]:
+        pattern = re.compile(rf"{re.escape(self.path.stem)}\.rank\d+\.{re.escape(suffix)}")
+        return sorted(path for path in self.path.parent.iterdir() if pattern.fullmatch(path.name))
+
+    def _gather(self) -> dict[str, bytes]:
+        """Lines by id of all files of results; the first one stands where a kill left two."""
+        rows: dict[str, bytes] = {}
+        for path in [self.path, *self._rank_files()]:
+            for id, line in _read_lines(path, repair=True).items():
+                rows.setdefault(id, line)
+        return rows
+
+    def _replace(self, lines: Iterable[bytes]) -> None:
+        with atomic_write(self.path, "wb") as stream:
+            stream.writelines(lines)
+        for path in self._rank_files():
+            path.unlink()
+
+
+def _read_lines(path: Path, repair: bool = False) -> dict[str, bytes]:
+    """Whole lines by id; with ``repair``, what follows the last line end is cut off from the file.
+
+    Raises:
+        InputError: a whole line is not a result.
+    """
+    rows: dict[str, bytes] = {}
+    if not path.exists():
+        return rows
+    size = 0
+    for number, line in enumerate(_lines(path), 1):
+        size += len(line)
+        try:
+            rows.setdefault(json.loads(line)["id"], line)
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}:{number}: not a result of this pipeline; --overwrite starts afresh") from None
+    if repair and size < path.stat().st_size:
+        os.truncate(path, size)
+    return rows
+
+
+def _lines(path: Path) -> list[bytes]:
+    with path.open("rb") as stream:
+        return [line for line in stream if line.endswith(b"\n")]
+
+
+def _write(path: Path, rows: Iterable[Row]) -> None:
+    with atomic_write(path) as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _stage_one_row(row: Row) -> Row:
+    """The result as ``swift infer`` would have written it for stage one."""
+    prompt = [message for message in row["messages"] if message["role"] != "assistant"]
+    reply = row["replies"]["prune"]
+    return {
+        "id": row["id"],
+        "response": reply,
+        "labels": row["prune_labels"],
+        "messages": [*prompt, {"role": "assistant", "content": reply}],
+        "audios": row["audios"],
+    }

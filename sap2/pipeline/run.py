@@ -1,0 +1,264 @@
+"""A test set through the stages: planned, resumed, shared among ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from sap2.errors import InputError
+from sap2.pipeline.audio import load_samples, probe_seconds
+from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
+from sap2.pipeline.decoder import Decoder, Job, Outcome, Prepared, check_stages
+from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.ranks import Rank, join_ranks
+from sap2.pipeline.results import ResultFiles
+from sap2.pipeline.rows import BadRow, Item, read_items
+from sap2.pipeline.stages import PRUNE, parse_stages
+from sap2.records import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineOptions:
+    """Options of :func:`run_pipeline`.
+
+    Attributes:
+        val_dataset: rows of ms-swift or utterances; .jsonl, .json or .parquet.
+        result_path: .jsonl.
+        model: folder or hub name of the base model.
+        prune_adapter, asr_adapter: LoRA checkpoints; without an ASR adapter the model alone transcribes.
+        stages: of :data:`sap2.pipeline.stages.STAGES`; None: ``prune,asr`` with a prune adapter, else ``asr``.
+        batch_size: utterances decoded together at most.
+        max_batch_tokens: limit of a batch's size times its longest prompt.
+        max_new_tokens: longest reply of a stage.
+        torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
+        truncate_audio: hear the beginning of too long an audio instead of refusing it.
+        num_workers: threads that read audio ahead.
+        overwrite: start afresh instead of going on with what ``result_path`` holds.
+    """
+
+    val_dataset: str
+    result_path: str
+    model: str
+    prune_adapter: str | None = None
+    asr_adapter: str | None = None
+    stages: str | None = None
+    batch_size: int = 16
+    max_batch_tokens: int | None = None
+    max_new_tokens: int = 512
+    torch_dtype: str | None = None
+    attn_impl: str | None = None
+    device: str | None = None
+    truncate_audio: bool = False
+    num_workers: int = 4
+    overwrite: bool = False
+
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages, checked against the adapters.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        default = "prune,asr" if self.prune_adapter is not None else "asr"
+        stages = parse_stages(self.stages or default)
+        check_stages(stages, self.prune_adapter, self.asr_adapter)
+        return stages
+
+    def adapters(self) -> dict[str, str | None]:
+        """The adapter of each stage."""
+        return {stage: self.prune_adapter if stage == PRUNE else self.asr_adapter for stage in self.stage_names()}
+
+    def result_settings(self) -> dict[str, Any]:
+        """What results of one file must have in common."""
+        names = ("model", "prune_adapter", "asr_adapter", "max_new_tokens", "torch_dtype", "truncate_audio")
+        return {"stages": ",".join(self.stage_names()), **{name: getattr(self, name) for name in names}}
+
+
+@dataclasses.dataclass
+class PipelineReport:
+    """What a run did.
+
+    Attributes:
+        rows: of the test set; ``resumed`` had a result before, ``failed`` have none.
+        seconds, audio_seconds: wall time of decoding, and the audio decoded in it.
+        picked, unlisted: keywords of all results.
+        cut_off: replies that reached the limit of tokens.
+        audio_tower_runs: for an utterance, at most.
+        errors: path of the file of errors.
+    """
+
+    rows: int = 0
+    resumed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
+    picked: int = 0
+    unlisted: int = 0
+    cut_off: int = 0
+    audio_tower_runs: int = 0
+    errors: str = ""
+
+    def __str__(self) -> str:
+        rate = f", real-time factor {self.seconds / self.audio_seconds:.3f}" if self.audio_seconds else ""
+        failed = f"{self.failed} failed ({self.errors})" if self.failed else "0 failed"
+        return (
+            f"{self.rows} rows, {failed}, {self.resumed} done before; {self.audio_seconds:.1f} s of audio in "
+            f"{self.seconds:.1f} s{rate}; {self.picked} keywords picked, {self.unlisted} replied that no list has; "
+            f"{self.cut_off} replies cut off; audio tower runs an utterance: {self.audio_tower_runs}"
+        )
+
+
+def run_pipeline(options: PipelineOptions) -> PipelineReport:
+    """Decode a test set; see :class:`ResultFiles` for what it leaves and how it goes on.
+
+    Every rank returns the report of all.
+
+    Raises:
+        InputError: options, adapters or an earlier result that do not fit. A bad row is reported instead.
+    """
+    stages = options.stage_names()
+    with join_ranks() as rank:
+        files = ResultFiles(options.result_path, rank.index, rank.world)
+        try:
+            if rank.is_first:
+                files.start(options.result_settings(), options.overwrite)
+            rank.gather(None)
+            return _run(options, stages, files, rank)
+        finally:
+            files.close()
+
+
+def _run(options: PipelineOptions, stages: Sequence[str], files: ResultFiles, rank: Rank) -> PipelineReport:
+    found = list(read_items(options.val_dataset, stages[0]))
+    items = [item for item in found if isinstance(item, Item)]
+    if not found:
+        raise InputError(f"{options.val_dataset} has no rows")
+    done = files.done(item.id for item in items)
+    rank.gather(None)  # all have read what is done before the first adds to it
+    device = options.device
+    if device is None and rank.world > 1:
+        device = _device_of(rank)
+    loaded = LoadedModel(options.model, options.adapters(), device, options.torch_dtype, options.attn_impl)
+    decoder = Decoder(loaded, stages, options.max_new_tokens, options.truncate_audio)
+    report = PipelineReport(rows=len(found), resumed=len(done), errors=str(files.errors))
+    worker = _Worker(decoder, files, report)
+    if rank.is_first:
+        worker.fail([row for row in found if isinstance(row, BadRow)])
+    batches = worker.plan(items, options, report_errors=rank.is_first)
+    share = [[item for item in batch if item.id not in done] for batch in batches[rank.index :: rank.world]]
+    worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
+    return _finish(report, [item.id for item in items], files, rank)
+
+
+def _device_of(rank: Rank) -> str:
+    import torch
+
+    return f"cuda:{rank.local}" if torch.cuda.is_available() else "cpu"
+
+
+def _finish(report: PipelineReport, order: Sequence[str], files: ResultFiles, rank: Rank) -> PipelineReport:
+    reports = rank.gather(report)
+    report.failed = sum(other.failed for other in reports)
+    report.audio_seconds = sum(other.audio_seconds for other in reports)
+    report.seconds = max(other.seconds for other in reports)
+    if rank.is_first:
+        results = files.finish(order).values()
+        report.picked = sum(len(row["picked_keywords"]) for row in results)
+        report.unlisted = sum(len(row["unlisted_keywords"]) for row in results)
+        report.cut_off = sum(len(row["cut_off"]) for row in results)
+        report.audio_tower_runs = max((row["audio_tower_runs"] for row in results), default=0)
+    return rank.gather(report)[0]
+
+
+class _Worker:
+    """The share of one rank."""
+
+    def __init__(self, decoder: Decoder, files: ResultFiles, report: PipelineReport):
+        self.decoder = decoder
+        self.files = files
+        self.report = report
+
+    def plan(self, items: Sequence[Item], options: PipelineOptions, report_errors: bool) -> list[list[Item]]:
+        """Batches of the whole test set, the same in every rank, whatever is done already."""
+        readable, lengths, bad = [], [], []
+        encoder = self.decoder.encoder
+        for item in tqdm(items, desc="plan", unit=" rows", disable=None, leave=False):
+            try:
+                tokens = encoder.audio_tokens(probe_seconds(item.audio))
+                lengths.append(len(encoder.prompt(item.content, "", tokens).input_ids))
+                readable.append(item)
+            except (ValueError, OSError) as error:
+                bad.append(_bad(item, error))
+        if report_errors:
+            self.fail(bad)
+        batches = plan_batches(lengths, options.batch_size, options.max_batch_tokens)
+        return [[readable[index] for index in batch] for batch in batches]
+
+    def decode(self, batches: Sequence[Sequence[Item]], workers: int, show: bool) -> None:
+        """Decode and write batch by batch."""
+        start = time.perf_counter()
+        total = sum(map(len, batches))
+        with tqdm(total=total, desc="decode", unit=" rows", disable=None if show else True) as bar:
+            for batch, prepared in zip(batches, read_ahead(batches, self._prepare, workers), strict=True):
+                self._decode_batch(batch, prepared)
+                self.report.seconds = time.perf_counter() - start
+                bar.update(len(batch))
+                if self.report.audio_seconds:
+                    bar.set_postfix_str(f"real-time factor {self.report.seconds / self.report.audio_seconds:.3f}")
+
+    def _prepare(self, item: Item) -> Prepared:
+        rate = self.decoder.encoder.sampling_rate
+        job = Job(item.audio, lambda: load_samples(item.audio, rate), item.keywords, item.content, item.system)
+        return self.decoder.prepare(job)
+
+    def _decode_batch(self, items: Sequence[Item], prepared: Sequence[Prepared | Exception]) -> None:
+        pairs = list(zip(items, prepared, strict=True))
+        failed = [_bad(item, made) for item, made in pairs if isinstance(made, Exception)]
+        good = [(item, made) for item, made in pairs if not isinstance(made, Exception)]
+        outcomes = by_halves([made for _, made in good], self.decoder.decode) if good else []
+        rows = []
+        for (item, _), outcome in zip(good, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failed.append(_bad(item, outcome))
+            else:
+                rows.append(result_row(item, outcome))
+                self.report.audio_seconds += outcome.audio_seconds
+        self.files.append(rows)
+        self.fail(failed)
+
+    def fail(self, rows: Sequence[BadRow]) -> None:
+        """Write rows that have no result, with the reason."""
+        self.report.failed += len(rows)
+        self.files.append_errors([{"id": row.id, "row": row.number, "error": row.error} for row in rows])
+
+
+def _bad(item: Item, error: Exception) -> BadRow:
+    if not isinstance(error, (ValueError, OSError, MemoryError, RuntimeError)):
+        raise error
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BadRow(item.number, item.id, reason)
+
+
+def result_row(item: Item, outcome: Outcome) -> Row:
+    """The row of the result file; the first fields are those of ``swift infer``."""
+    messages = [{"role": "system", "content": item.system}] if item.system is not None else []
+    messages.append({"role": "user", "content": item.content})
+    return {
+        "id": item.id,
+        "response": outcome.reading.text,
+        "labels": item.labels,
+        "messages": [*messages, {"role": "assistant", "content": outcome.reading.text}],
+        **item.result_fields(),
+        "keywords": item.keywords,
+        "picked_keywords": outcome.reading.picked,
+        "unlisted_keywords": outcome.reading.unlisted,
+        "replies": outcome.replies,
+        "prune_labels": item.prune_labels,
+        "cut_off": outcome.cut_off,
+        "audio_seconds": round(outcome.audio_seconds, 3),
+        "audio_tower_runs": outcome.audio_tower_runs,
+        "seconds": outcome.seconds,
+    }
