@@ -100,6 +100,8 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
                 f"context_input_ids has {context_input_ids.shape[0]} rows and there are {speech.shape[0]} audios; "
                 f"allowed: one row for each audio"
             )
+        if self.config.sap_context_token_id is None:
+            raise ValueError("config.sap_context_token_id is None; allowed: the tokenizer's id of <|context|>")
         context = self.get_input_embeddings()(context_input_ids)
         mask = None if context_attention_mask is None else context_attention_mask.to(context.device).bool()
         return self.context_pooling(speech.to(context.device), context, speech_mask.to(context.device), mask)
@@ -117,11 +119,15 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         """Put speech and pooled contexts in the place of their placeholders."""
         speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask, audio_hidden_states)
         sources = {"audio": (input_ids == self.config.audio_token_id, speech, speech_mask)}
+        pooled, pooled_mask = speech[:, :0], speech_mask[:, :0]  # placeholders whose context got lost are an error
         if context_input_ids is not None:
             pooled, pooled_mask = self.pool_contexts(speech, speech_mask, context_input_ids, context_attention_mask)
+        if self.config.sap_context_token_id is not None:
             sources["context"] = (input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
         _check_counts({name: (places, mask) for name, (places, _, mask) in sources.items()})
         for places, embeddings, mask in sources.values():
+            if embeddings.shape[1] == 0:
+                continue
             embeddings = _valid_first(embeddings, mask).to(inputs_embeds.device, inputs_embeds.dtype)
             inputs_embeds = inputs_embeds.masked_scatter(places.unsqueeze(-1).to(inputs_embeds.device), embeddings)
         return inputs_embeds
@@ -188,6 +194,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             InputError: a tensor of the model is missing from the checkpoint, or the checkpoint has one that the model
                 does not have. (transformers would go on with random numbers.)
         """
+        kwargs["ignore_mismatched_sizes"] = True  # refused below, by name
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         _check_loaded(pretrained_model_name_or_path, info)
         if model.config.sap_context_token_id is None:
