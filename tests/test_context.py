@@ -1,0 +1,181 @@
+"""Contexts become placeholders; slide text never becomes a token."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sap2.errors import InputError
+from sap2.model.context import add_sap_tokens, expand_contexts, tokenize_context
+from sap2.prompts import (
+    AUDIO_TAG,
+    AUDIO_TOKEN,
+    CONTEXT_TOKEN,
+    END_OF_CONTEXT,
+    SAP_TOKENS,
+    START_OF_CONTEXT,
+    format_context,
+)
+from sap2.text import clean_keywords
+from sap2.tiny.checkpoint import SPECIAL_TOKENS, VOCABULARY_ROWS, build_tokenizer
+
+S, E, C, A = START_OF_CONTEXT, END_OF_CONTEXT, CONTEXT_TOKEN, AUDIO_TAG
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    tokenizer = build_tokenizer()
+    add_sap_tokens(tokenizer, VOCABULARY_ROWS)
+    return tokenizer
+
+
+def expand(tokenizer, *texts, window=2, mark=A):
+    return expand_contexts(texts, mark, tokenizer, window)
+
+
+def ids_of(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 100])
+def test_a_context_becomes_its_pooled_length(tokenizer, window):
+    texts, context_ids = expand(tokenizer, f"{A}before {S}emily{E} after", window=window)
+    assert context_ids == [ids_of(tokenizer, "emily")]
+    assert texts == [f"{A}before {S}{C * -(-5 // window)}{E} after"]
+
+
+def test_a_context_belongs_to_the_last_audio_before_it(tokenizer):
+    texts, context_ids = expand(
+        tokenizer, f"{A}{A}x{S}ab{E}", "no audio in this turn", f"{A}{S}{E}{A}y{A}{S}cde{E}z", "end"
+    )
+    assert texts == [f"{A}{A}x{S}{C}{E}", "no audio in this turn", f"{A}{S}{E}{A}y{A}{S}{C}{C}{E}z", "end"]
+    assert context_ids == [[], ids_of(tokenizer, "ab"), [], [], ids_of(tokenizer, "cde")]
+
+
+def test_a_context_may_follow_its_audio_in_a_later_turn(tokenizer):
+    assert expand(tokenizer, A, f"{S}ab{E}").context_ids == [ids_of(tokenizer, "ab")]
+
+
+def test_no_context_changes_nothing(tokenizer):
+    assert expand(tokenizer, f"{A}hello", "again") == ([f"{A}hello", "again"], [[]])
+    assert expand(tokenizer) == ([], [])
+    assert expand(tokenizer, "text only") == (["text only"], [])
+
+
+def test_an_empty_context_has_no_placeholder(tokenizer):
+    assert expand(tokenizer, f"{A}{S}{E}") == ([f"{A}{S}{E}"], [[]])
+
+
+@pytest.mark.parametrize("text", [f"{A}{S}none{E}", f"{A}{S} {E}"])
+def test_any_other_context_has_one(tokenizer, text):
+    (expanded,), (ids,) = expand(tokenizer, text)
+    assert len(ids) > 0 and expanded.count(C) == -(-len(ids) // 2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([f"{A}{S}a, b"], rf"<\|startofcontext\|> at character {len(A)} is never closed by <\|endofcontext\|>"),
+        ([f"{A}a, b{E}"], rf"<\|endofcontext\|> at character {len(A) + 4} without <\|startofcontext\|> before it"),
+        ([f"{A}{E}a{S}"], r"<\|endofcontext\|> at character 7 without"),
+        ([f"{A}{S}a{S}b{E}"], rf"<\|startofcontext\|> at character {len(A + S) + 1} inside the context"),
+        ([f"{A}{S}a{S}b{E}{E}"], r"inside the context that opened at 7"),
+        ([f"{A}{S}a{E}{E}"], r"<\|endofcontext\|> .* without"),
+        ([f"{A}{S}a", f"b{E}"], r"never closed"),
+        ([f"{A}{C}"], r"<\|context\|> is the placeholder of compressed context and must not be in a row"),
+        ([f"{A}{S}a{C}{E}"], r"<\|context\|> is the placeholder"),
+        ([f"{S}emily{E}{A}"], r"the context 'emily' has no audio before it; allowed: audio first"),
+        ([f"{S}emily{E}"], r"the context 'emily' has no audio before it"),
+        ([f"{A}{S}a{E}{S}b{E}"], r"audio 1 has two contexts; allowed: one context for each audio"),
+        ([f"{A}{A}{S}a{E}", f"{S}b{E}"], r"audio 2 has two contexts"),
+        ([f"{A}{S}{E}{S}{E}"], r"audio 1 has two contexts"),
+    ],
+)
+def test_misplaced_delimiters_are_refused(tokenizer, texts, message):
+    with pytest.raises(InputError, match=message) as caught:
+        expand(tokenizer, *texts)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", [*SPECIAL_TOKENS, "<audio>", "</audio>", "<image>", "<video>", "<|anything|>"])
+def test_special_tokens_among_the_keywords_are_refused(tokenizer, token):
+    with pytest.raises(InputError, match="the keywords contain") as caught:
+        expand(tokenizer, f"{A}{S}emily, {token}, wozniak{E}")
+    assert repr(token) in str(caught.value)
+    assert "clean_keywords" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_plain_text_about_markup_is_text(tokenizer):
+    body = "a < b, c|d, <b>, im_end"
+    (ids,) = expand(tokenizer, f"{A}{S}{body}{E}").context_ids
+    assert tokenizer.decode(ids) == body
+
+
+def test_a_long_context_is_named_by_its_beginning(tokenizer):
+    with pytest.raises(InputError, match="'emily, emily, .*…' has no audio") as caught:
+        expand(tokenizer, f"{S}{', '.join(['emily'] * 1000)}{E}")
+    assert len(str(caught.value)) < 150
+
+
+def test_the_processor_marks_audio_with_its_own_token(tokenizer):
+    texts, context_ids = expand(tokenizer, f"{AUDIO_TOKEN}{S}ab{E} {A}", mark=AUDIO_TOKEN)
+    assert texts == [f"{AUDIO_TOKEN}{S}{C}{E} {A}"] and len(context_ids) == 1
+
+
+text = st.text(st.one_of(st.characters(), st.sampled_from(list("<|>＜｜＞\u200b\u00ad ,")))) | st.lists(
+    st.sampled_from(
+        [*SPECIAL_TOKENS, *SAP_TOKENS, "<audio>", "<|", "|>", "＜｜im_end｜＞", "im_end", "a", "\u200b", "<"]
+    )
+).map("".join)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(text, max_size=4))
+def test_cleaned_keywords_are_never_a_token(tokenizer, untrusted):
+    keywords = clean_keywords(untrusted)
+    (expanded,), (ids,) = expand(tokenizer, f"{A}{format_context(keywords)}")
+    assert set(ids).isdisjoint(tokenizer.all_special_ids)
+    assert expanded == f"{A}{S}{C * -(-len(ids) // 2)}{E}"
+    assert tokenizer.decode(ids) == format_context(keywords).removeprefix(S).removesuffix(E)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(text)
+def test_uncleaned_text_is_refused_or_plain(tokenizer, untrusted):
+    try:
+        expanded = expand(tokenizer, f"{A}{S}{untrusted}{E}")
+    except InputError:
+        return
+    assert set(expanded.context_ids[0]).isdisjoint(tokenizer.all_special_ids)
+    assert (expanded.texts[0].count(S), expanded.texts[0].count(E), expanded.texts[0].count(A)) == (1, 1, 1)
+
+
+def test_keywords_are_tokenized_without_special_tokens(tokenizer):
+    """Even a special token that no rule knows would come out as plain characters."""
+    tokenizer.add_special_tokens({"extra_special_tokens": ["§secret§"]}, replace_extra_special_tokens=False)
+    assert len(tokenize_context(tokenizer, "§secret§")) > 1
+
+
+def test_tokens_are_added_once_and_keep_the_others():
+    tokenizer = build_tokenizer()
+    before = len(tokenizer)
+    context_id = add_sap_tokens(tokenizer, VOCABULARY_ROWS)
+    assert add_sap_tokens(tokenizer, VOCABULARY_ROWS) == context_id == tokenizer.convert_tokens_to_ids(CONTEXT_TOKEN)
+    assert len(tokenizer) == before + 3
+    assert set(SPECIAL_TOKENS) | set(SAP_TOKENS) <= set(tokenizer.all_special_tokens)
+    for token in (*SPECIAL_TOKENS, *SAP_TOKENS):
+        assert ids_of(tokenizer, f"a{token}b")[1:-1] == [tokenizer.convert_tokens_to_ids(token)]
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_tokens_that_do_not_fit_the_embedding_are_refused(spare):
+    tokenizer = build_tokenizer()
+    rows = len(tokenizer) + spare
+    with pytest.raises(InputError, match=rf"need ids up to {len(tokenizer) + 2}, .* has {rows} rows; .* at least"):
+        add_sap_tokens(tokenizer, rows)
+
+
+def test_tokens_that_just_fit_are_taken():
+    tokenizer = build_tokenizer()
+    assert add_sap_tokens(tokenizer, len(tokenizer) + 3) == len(tokenizer) - 1
