@@ -91,7 +91,10 @@ def take_apart(row: Row) -> RowParts:
     tags = sum(text.count(AUDIO_TAG) for text in user)
     if tags > len(audios):
         raise ValueError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
-    contexts = [context for text in user for context in find_contexts(text)]
+    try:
+        contexts = [context for text in user for context in find_contexts(text)]
+    except ValueError as error:
+        raise _Delimiters(str(error)) from None
     if len(contexts) > len(audios):
         raise _Delimiters(
             f"{len(contexts)} contexts and {len(audios)} audios; a context belongs to one audio before it"
@@ -102,7 +105,7 @@ def take_apart(row: Row) -> RowParts:
 
 
 class _Delimiters(ValueError):
-    """Contexts that do not fit the audios."""
+    """Contexts that cannot be taken apart, or do not fit the audios."""
 
 
 def _audios(row: Row) -> list[str]:
@@ -120,8 +123,7 @@ def schema_problems(row: Row) -> tuple[RowParts | None, list[Problem]]:
     try:
         parts = take_apart(row)
     except ValueError as error:
-        delimiters = isinstance(error, _Delimiters) or "context" in str(error)
-        return None, [Problem("delimiters" if delimiters else "schema", str(error))]
+        return None, [Problem("delimiters" if isinstance(error, _Delimiters) else "schema", str(error))]
     return parts, list(_text_problems(parts))
 
 

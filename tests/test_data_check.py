@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_tools import check as module
 from data_tools.check import CheckOptions, check_file, format_report
@@ -43,7 +45,7 @@ CASES = [
     ({"id": "x", "audio": "a.wav", "text": "hi"}, "schema", "an utterance, not a row: build_prune, build_asr or build"),
     ({"id": "x"}, "schema", "messages must be a list of turns, not None"),
     ({"messages": [{"role": "user", "content": 5}]}, "schema", "a turn has a role .* and a text as content, not"),
-    ({"messages": [{"role": "boss", "content": "x"}]}, "schema", "a turn has a role"),
+    ({"messages": [{"role": "boss", "content": "<|startofcontext|>"}]}, "schema", "a turn has a role"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "schema", "no turn of the user"),
     ({**content("<audio>x"), "audios": [5]}, "schema", r"audios must be paths, not \[5\]"),
     ({**content("<audio>x"), "audios": [{"bytes": ""}]}, "schema", "audios must be paths"),
@@ -193,3 +195,21 @@ def test_command(folder, capsys):
     assert "--window and --max-length count tokens, which needs --model DIR" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"^error: .*absent\.jsonl"):
         module.main(["absent.jsonl"])
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.sampled_from(["user", "<audio>", CONTEXT])
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["messages", "role", "content", "audios", "audio", "path", "id"]), inner),
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["messages", "audios", "id", "audio"]), JSON))
+def test_no_row_stops_the_report(bad):
+    parts, problems = schema_problems(bad)
+    assert (parts is None) == any(problem.kind in ("schema", "delimiters") for problem in problems)
