@@ -18,14 +18,22 @@ _LAZY = {
     "SAP2Qwen2AudioModel": "sap2.model.modeling",
     "SAP2Qwen2AudioProcessor": "sap2.model.processing",
     "SpeechDrivenPooling": "sap2.model.pooling",
+    "Request": "sap2.pipeline.types",
+    "TimedKeywords": "sap2.pipeline.types",
+    "Transcriber": "sap2.pipeline.transcriber",
+    "Transcript": "sap2.pipeline.types",
 }
 
 __all__ = [
+    "Request",
     "SAP2Qwen2AudioConfig",
     "SAP2Qwen2AudioForConditionalGeneration",
     "SAP2Qwen2AudioModel",
     "SAP2Qwen2AudioProcessor",
     "SpeechDrivenPooling",
+    "TimedKeywords",
+    "Transcriber",
+    "Transcript",
     "__version__",
 ]
 
@@ -36,6 +44,8 @@ if TYPE_CHECKING:
     from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioModel
     from sap2.model.pooling import SpeechDrivenPooling
     from sap2.model.processing import SAP2Qwen2AudioProcessor
+    from sap2.pipeline.transcriber import Transcriber
+    from sap2.pipeline.types import Request, TimedKeywords, Transcript
 
 _autoload.install()
 

@@ -1,0 +1,225 @@
+"""The Python interface: recordings of any length to transcripts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
+
+import numpy as np
+
+from sap2.errors import InputError
+from sap2.pipeline.audio import load_samples
+from sap2.pipeline.batching import plan_batches, read_ahead
+from sap2.pipeline.decoder import Decoder, Job, Outcome, check_stages
+from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.segmentation import Cutting, cut_at_pauses
+from sap2.pipeline.stages import PRUNE, parse_stages
+from sap2.pipeline.types import Request, Segment, TimedKeywords, Transcript
+from sap2.text import clean_keywords
+
+_AHEAD = 4
+"""Batches' worth of segments that are collected before they are put together by length."""
+
+
+class _Piece(NamedTuple):
+    """One segment of one recording: samples and keywords."""
+
+    job: Job
+    start: float
+    end: float
+
+
+class _Recording(NamedTuple):
+    id: str
+    seconds: float
+    pieces: list[_Piece]
+
+
+class Transcriber:
+    """SAP² for recordings: one base model, an adapter for each stage, long audio cut at pauses.
+
+    >>> t = Transcriber("Qwen/Qwen2-Audio-7B-Instruct", prune_adapter="out1/…", asr_adapter="out2/…")  # doctest: +SKIP
+    >>> t.transcribe("talk.wav", keywords=["wozniak", "emily"]).text  # doctest: +SKIP
+    "hi guys i'm emily wozniak"
+
+    Args:
+        model: folder or hub name of the base model.
+        prune_adapter: LoRA checkpoint of stage one; without it the given list is used as it is.
+        asr_adapter: LoRA checkpoint of stage two, or of the joint stage; None: the model alone transcribes.
+        stages: ``asr``, ``prune,asr`` or ``joint``; None: ``prune,asr`` with a prune adapter, else ``asr``.
+        batch_size: segments decoded together at most.
+        max_batch_tokens: limit of a batch's size times its longest prompt.
+        max_new_tokens: longest reply of a stage for one segment.
+        max_segment_seconds: longest segment; None: what the model can hear (30 s for Qwen2-Audio).
+        torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
+
+    Raises:
+        InputError: settings or adapters that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        prune_adapter: str | os.PathLike[str] | None = None,
+        asr_adapter: str | os.PathLike[str] | None = None,
+        *,
+        stages: str | None = None,
+        batch_size: int = 16,
+        max_batch_tokens: int | None = None,
+        max_new_tokens: int = 512,
+        max_segment_seconds: float | None = None,
+        torch_dtype: str | None = None,
+        attn_impl: str | None = None,
+        device: str | None = None,
+    ):
+        names = parse_stages(stages or ("prune,asr" if prune_adapter is not None else "asr"))
+        if names == (PRUNE,):
+            raise InputError("stages prune gives no transcript; allowed: asr, prune,asr, joint")
+        check_stages(names, prune_adapter, asr_adapter)
+        adapters = {stage: prune_adapter if stage == PRUNE else asr_adapter for stage in names}
+        loaded = LoadedModel(os.fspath(model), adapters, device, torch_dtype, attn_impl)
+        self._decoder = Decoder(loaded, names, max_new_tokens)
+        self.batch_size = batch_size
+        self.max_batch_tokens = max_batch_tokens
+        self._cutting = self._choose_cutting(max_segment_seconds)
+
+    def _choose_cutting(self, max_segment_seconds: float | None) -> Cutting:
+        window = self._decoder.encoder.window_seconds
+        if max_segment_seconds is None:
+            return Cutting(window)
+        if not max_segment_seconds <= window:
+            raise InputError(f"max_segment_seconds is {max_segment_seconds:g}; the model hears at most {window:g} s")
+        try:
+            return Cutting(max_segment_seconds)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples per second of audio that is given as an array."""
+        return self._decoder.encoder.sampling_rate
+
+    @overload
+    def transcribe(
+        self,
+        audio: str | os.PathLike[str] | np.ndarray | Request,
+        keywords: Sequence[str] = ...,
+        slides: Sequence[TimedKeywords] = ...,
+    ) -> Transcript: ...
+    @overload
+    def transcribe(self, audio: Iterable[Request | str | os.PathLike[str]]) -> Iterator[Transcript]: ...
+
+    def transcribe(self, audio, keywords=(), slides=()):
+        """Transcribe one recording, or many.
+
+        Args:
+            audio: a path, samples at :attr:`sampling_rate`, or a :class:`Request`; or a list or an iterator of
+                requests and paths.
+            keywords: for one recording: what may be said in it.
+            slides: for one recording: keywords that hold for a part of it.
+
+        Returns:
+            One :class:`Transcript`; for many, an iterator of them in the order given. Requests are read as they are
+            needed.
+
+        Raises:
+            InputError: an audio that cannot be read, or keywords that are not a list of texts; it names the request.
+        """
+        if isinstance(audio, Request):
+            return next(self._stream([audio]))
+        if isinstance(audio, (str, os.PathLike, np.ndarray)):
+            return next(self._stream([Request(audio, keywords, slides)]))
+        if len(keywords) or len(slides):
+            raise InputError("keywords and slides go into the requests where there are many: Request(audio, keywords)")
+        return self._stream(item if isinstance(item, Request) else Request(item) for item in audio)
+
+    def _stream(self, requests: Iterable[Request]) -> Iterator[Transcript]:
+        """Read requests until enough segments for some batches are there, decode them, give what is complete."""
+        window: list[_Recording] = []
+        for number, request in enumerate(requests, 1):
+            window.append(self._record(request, number))
+            if sum(len(recording.pieces) for recording in window) >= _AHEAD * self.batch_size:
+                yield from self._decode(window)
+                window = []
+        yield from self._decode(window)
+
+    def _record(self, request: Request, number: int) -> _Recording:
+        """Read and cut one recording."""
+        samples, rate = request.audio, self.sampling_rate
+        is_path = isinstance(samples, (str, os.PathLike))
+        id = request.id or (os.fspath(samples) if is_path else f"audio {number}")
+        keywords = _checked(request.keywords, id)
+        if is_path:
+            samples = load_samples(samples, rate)
+        samples = _check_samples(samples, id)
+        pieces = []
+        for first, last in cut_at_pauses(samples, rate, self._cutting):
+            start, end = first / rate, last / rate
+            offered = clean_keywords([*keywords, *_shown(request.slides, start, end, id)])
+            pieces.append(_Piece(self._job(id, samples[first:last], offered), start, end))
+        return _Recording(id, len(samples) / rate, pieces)
+
+    def _job(self, id: str, samples: np.ndarray, keywords: list[str]) -> Job:
+        # too short a piece for the model (a click) is heard with silence after it
+        shortest = self.sampling_rate // 5
+        padded = np.pad(samples, (0, max(0, shortest - len(samples))))
+        tokens = self._decoder.encoder.audio_tokens(len(samples) / self.sampling_rate)
+        return Job(id, lambda: padded, keywords, about_tokens=tokens + sum(map(len, keywords)) // 4)
+
+    def _decode(self, recordings: Sequence[_Recording]) -> Iterator[Transcript]:
+        pieces = [piece for recording in recordings for piece in recording.pieces]
+        lengths = [piece.job.about_tokens for piece in pieces]
+        batches = plan_batches(lengths, self.batch_size, self.max_batch_tokens)
+        outcomes: dict[int, Outcome] = {}
+        jobs = [[pieces[index].job for index in batch] for batch in batches]
+        for batch, prepared in zip(batches, read_ahead(jobs, self._decoder.prepare, 2), strict=True):
+            for made in prepared:
+                if isinstance(made, Exception):
+                    raise made
+            outcomes.update(zip(batch, self._decoder.decode(prepared), strict=True))
+        segments = (_segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
+        for recording in recordings:
+            own = list(itertools.islice(segments, len(recording.pieces)))
+            yield Transcript.from_segments(recording.id, own, recording.seconds)
+
+
+def _segment(piece: _Piece, outcome: Outcome) -> Segment:
+    return Segment(
+        start=round(piece.start, 3),
+        end=round(piece.end, 3),
+        text=outcome.reading.text.strip(),
+        keywords=len(piece.job.keywords),
+        picked_keywords=outcome.reading.picked,
+        unlisted_keywords=outcome.reading.unlisted,
+        audio_tower_runs=outcome.audio_tower_runs,
+        seconds=outcome.seconds,
+        cut_off=outcome.cut_off,
+    )
+
+
+def _shown(slides: Iterable[TimedKeywords], start: float, end: float, id: str) -> Iterator[str]:
+    """The keywords of everything on screen between start and end."""
+    for slide in slides:
+        if slide.start < end and (slide.end is None or slide.end > start):
+            yield from _checked(slide.keywords, id)
+
+
+def _checked(keywords: Sequence[str], id: str) -> Sequence[str]:
+    if isinstance(keywords, str) or not all(isinstance(keyword, str) for keyword in keywords):
+        raise InputError(f"{id}: keywords are {keywords!r:.80}; allowed: a list of texts")
+    return keywords
+
+
+def _check_samples(samples: np.ndarray, id: str) -> np.ndarray:
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise InputError(
+            f"{id}: audio of shape {samples.shape} and type {samples.dtype}; allowed: (samples,) floating point"
+        )
+    if not len(samples):
+        raise InputError(f"{id}: the audio is empty")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{id}: the audio holds samples that are not finite numbers")
+    return samples.astype(np.float32, copy=False)
