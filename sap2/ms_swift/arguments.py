@@ -96,6 +96,8 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
     for name in FLAGS:
         setattr(args, name, getattr(config, name))
+    if hasattr(args, "result_path"):
+        _keep_row_ids()
     if getattr(args, "truncation_strategy", None) == "split":
         raise InputError(
             "--truncation_strategy split would part a row from its audio; allowed: delete, left, right, raise"
@@ -118,6 +120,14 @@ def model_kwargs(args: Any) -> dict[str, Any]:
     if getattr(args, "sap_truncate_audio", None) is not None:
         settings["sap_truncate_audio"] = args.sap_truncate_audio
     return {"sap_settings": settings}
+
+
+def _keep_row_ids() -> None:
+    """Let a row's ``id`` through to its result: ms-swift drops the columns that it does not know."""
+    from swift.dataset import RowPreprocessor
+
+    if "id" not in RowPreprocessor.standard_keys:
+        RowPreprocessor.standard_keys = [*RowPreprocessor.standard_keys, "id"]
 
 
 def _check_backend(args: Any) -> None:

@@ -23,7 +23,7 @@ from sap2.model.processing import pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, SAP_TOKENS
 
 _INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
-_SKIP_CELLS = 1 << 16
+_SKIP_CELLS = 1 << 20  # one byte each; two of a thousand bad rows share one in every second run
 
 
 class RowTooLongError(MaxLengthError, InputError):
@@ -55,9 +55,9 @@ class SAP2Qwen2AudioTemplate(Template):
     def encode(self, inputs, *args, **kwargs) -> dict[str, Any]:
         try:
             return super().encode(inputs, *args, **kwargs)
-        except Exception as error:
+        except Exception:
             if self._skipped is not None and self.is_training:
-                self._skipped[zlib.crc32(str(error).encode()) % _SKIP_CELLS] = 1
+                self._skipped[zlib.crc32(repr(inputs).encode(errors="replace")) % _SKIP_CELLS] = 1
             raise
 
     def _encode_truncated(self, inputs) -> dict[str, Any]:
@@ -75,6 +75,7 @@ class SAP2Qwen2AudioTemplate(Template):
         if self.mode in {"vllm", "lmdeploy", "sglang"}:
             raise InputError(f"backend {self.mode} would decode without the context; allowed: transformers (or pt)")
         _lift_inline_audio(inputs)
+        _check_tags(inputs)
         super()._preprocess_inputs(inputs)
         inputs.sap_context_ids = self._expand_contexts(inputs)
         inputs.sap_audio_inputs = self._hear(inputs.audios) if inputs.audios else {}
@@ -184,6 +185,16 @@ def _lift_inline_audio(inputs) -> None:
         )
     if inline:
         inputs.audios = inline
+
+
+def _check_tags(inputs) -> None:
+    """Refuse a row with some tags and more audios: ms-swift would put the others first, and the contexts would move to
+    other audios. (Without any tag, all audios come first.)"""
+    tags = sum(m["content"].count(AUDIO_TAG) for m in inputs.messages if isinstance(m["content"], str))
+    if 0 < tags < len(inputs.audios):
+        raise InputError(
+            f"the row has {tags} {AUDIO_TAG} tags and {len(inputs.audios)} audios; allowed: one tag for each audio"
+        )
 
 
 def _load_audio(audio: Any, sampling_rate: int) -> np.ndarray:

@@ -1,0 +1,121 @@
+"""Training through the real ``swift sft``: ZeRO-2 on two processes, a kill, a resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import sap2
+
+from .conftest import STEPS, SWIFT, environment, infer_arguments, losses, read_results, run_swift, sft_arguments
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_zero2_on_two_processes_trains_lora_and_projector(trained):
+    curve = losses(trained.output)
+    assert list(curve) == list(range(1, STEPS + 1))
+    assert curve[STEPS] < curve[1]
+    config = json.loads((trained.checkpoint / "adapter_config.json").read_text())
+    assert "multi_modal_projector" in config["target_modules"]
+    assert "audio_tower" not in config["target_modules"]
+    # one half of the optimizer's state in each rank's file: ZeRO was on, and counted two processes
+    assert len(list(trained.checkpoint.glob("global_step*/*optim_states.pt"))) == 2
+
+
+def test_checkpoint_carries_the_settings(trained):
+    args = json.loads((trained.checkpoint / "args.json").read_text())
+    assert {name: args[name] for name in args if name.startswith("sap_")} == {
+        "sap_window_size": 2,
+        "sap_pooling": "attention",
+        "sap_num_heads": 4,
+        "sap_hidden_size": 128,
+        "sap_truncate_audio": None,
+    }
+
+
+def test_killed_training_resumes_to_the_same_loss(corpus, trained):
+    output = corpus.root / "killed"
+    arguments = sft_arguments(corpus.model, corpus.train, output)
+    process = subprocess.Popen(
+        [SWIFT, *arguments],
+        env=environment(NPROC_PER_NODE="2"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    checkpoint = output / f"checkpoint-{STEPS // 2}"
+    deadline = time.monotonic() + 300
+    # trainer_state.json is the last file of a checkpoint
+    while not (checkpoint / "trainer_state.json").exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (output / f"checkpoint-{STEPS}").exists()
+
+    run_swift(*arguments, "--resume_from_checkpoint", str(checkpoint), NPROC_PER_NODE="2")
+    resumed, whole = losses(output), losses(trained.output)
+    for step in range(STEPS // 2 + 1, STEPS + 1):
+        assert resumed[step] == pytest.approx(whole[step], rel=1e-5)
+
+
+def test_resume_with_another_window_is_refused(corpus, trained):
+    output = corpus.root / "refused"
+    arguments = sft_arguments(corpus.model, corpus.train, output)
+    arguments[arguments.index("--sap_window_size") + 1] = "4"
+    log = run_swift(*arguments, "--resume_from_checkpoint", str(trained.checkpoint), expect=None)
+    line = next(line for line in log.splitlines() if line.startswith("sap2: error:"))
+    assert "--sap_window_size 4" in line
+    assert "--sap_window_size 2" in line
+    assert "Traceback" not in log
+    assert not output.exists()
+
+
+def test_bad_row_stops_the_training_with_one_line(corpus):
+    bad = corpus.root / "bad.jsonl"
+    rows = [json.loads(line) for line in corpus.train.read_text().splitlines()]
+    rows[3]["messages"][0]["content"] = rows[3]["messages"][0]["content"].replace("<|endofcontext|>", "")
+    bad.write_text("\n".join(map(json.dumps, rows)))
+    log = run_swift(*sft_arguments(corpus.model, bad, corpus.root / "bad"), expect=None)
+    line = next(line for line in log.splitlines() if "sap2: error:" in line)
+    assert rows[3]["audios"][0] in line
+    assert "never closed" in line
+
+
+def test_strict_false_skips_and_counts(corpus):
+    rows = corpus.root / "one-bad.jsonl"
+    lines = [json.loads(line) for line in corpus.train.read_text().splitlines()]
+    lines[2]["audios"] = ["/nowhere/missing.wav"]
+    rows.write_text("\n".join(map(json.dumps, lines)))
+    log = run_swift(*sft_arguments(corpus.model, rows, corpus.root / "lenient", "--strict", "false"))
+    assert "/nowhere/missing.wav does not exist" in log
+    assert "sap2: 1 bad rows were skipped" in log
+
+
+def test_plugin_file_instead_of_the_automatic_loading(corpus):
+    """No flags of ours then: the settings come through --model_kwargs, and from the checkpoint afterwards."""
+    plugin = Path(sap2.__file__).parent / "plugin" / "sap2_plugin.py"
+    output = corpus.root / "plugin"
+    arguments = sft_arguments(corpus.model, corpus.train, output, "--external_plugins", str(plugin))
+    for flag in ("--sap_window_size", "--compressor_hidden_size", "--num_attention_heads", "--deepspeed"):
+        place = arguments.index(flag)
+        del arguments[place : place + 2]
+    arguments[arguments.index("--train_type")] = "--tuner_type"
+    settings = ["--model_kwargs", '{"sap_window_size": 4, "sap_pooling": "mean"}', "--max_steps", "2"]
+    run_swift(*arguments, *settings, "--save_steps", "2", SAP2_AUTOLOAD="0")
+    checkpoint = output / "checkpoint-2"
+    args = json.loads((checkpoint / "args.json").read_text())
+    assert (args["sap_window_size"], args["sap_pooling"], args["sap_num_heads"]) == (4, "mean", 4)
+
+    result = corpus.root / "plugin.jsonl"
+    infer = ["infer", "--adapters", str(checkpoint), *infer_arguments(corpus.test, result)]
+    run_swift(*infer, SAP2_AUTOLOAD="0")
+    assert len(read_results(result)) == len(corpus.test.read_text().splitlines())
