@@ -35,7 +35,7 @@ def check_audio(audio: np.ndarray, sampling_rate: int, max_samples: int, truncat
     if len(audio) == 0:
         raise InputError(f"audio {name} is empty; allowed: {MIN_SECONDS} to {window:g} s")
     if seconds < MIN_SECONDS:
-        raise InputError(f"audio {name} is {seconds:.3f} s long; allowed: {MIN_SECONDS} to {window:g} s")
+        raise InputError(f"audio {name} is {seconds:.3g} s long; allowed: {MIN_SECONDS} to {window:g} s")
     if not np.isfinite(audio).all():
         raise InputError(f"audio {name} holds samples that are not finite numbers; allowed: finite samples")
     if len(audio) > max_samples:

@@ -79,6 +79,11 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
                 raise InputError(f"text {i + 1}: {error}") from None
             texts[i] = expanded.texts[0]
             context_ids += expanded.context_ids
+        if len(context_ids) != len(audios):
+            raise InputError(
+                f"the texts hold {len(context_ids)} {self.audio_token} and there are {len(audios)} audios; "
+                f"allowed: one for each audio"
+            )
         kwargs.setdefault("sampling_rate", extractor.sampling_rate)
         inputs = super().__call__(text=texts, audio=audios or None, **kwargs)
         if any(context_ids):
