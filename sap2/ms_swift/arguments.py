@@ -7,7 +7,7 @@ import torch
 
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
-from sap2.ms_swift.settings import FLAGS, MODEL_TYPE, apply_settings, resolve_settings
+from sap2.ms_swift.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 
 BACKEND = "transformers"
 
@@ -21,17 +21,18 @@ def make_arguments(base: type) -> type:
         tuner_type: str = field(default="lora", metadata={"aliases": ["--train_type"], "help": "lora, full, …"})
         # None: true for sap_qwen2_audio, so that no row is dropped in silence, and ms-swift's false for others
         strict: bool | None = field(default=None, metadata={"help": "stop at a bad row instead of skipping it"})
-        sap_window_size: int | None = field(
+        # text too, so that what is no number gets one line and not the parser's pages of usage
+        sap_window_size: int | str | None = field(
             default=None, metadata={"help": "context tokens that become one embedding (default: 2)"}
         )
         sap_pooling: str | None = field(
             default=None, metadata={"help": "how a window is pooled: attention (default) or mean"}
         )
-        sap_num_heads: int | None = field(
+        sap_num_heads: int | str | None = field(
             default=None,
             metadata={"aliases": ["--num_attention_heads"], "help": "heads of the pooling layer (default: 4)"},
         )
-        sap_hidden_size: int | None = field(
+        sap_hidden_size: int | str | None = field(
             default=None,
             metadata={"aliases": ["--compressor_hidden_size"], "help": "the language model's width, or left out"},
         )
@@ -41,7 +42,7 @@ def make_arguments(base: type) -> type:
         )
 
         def __post_init__(self):
-            flags = {name: getattr(self, name) for name in FLAGS}
+            flags = {name: flag_value(name, getattr(self, name)) for name in FLAGS}
             super().__post_init__()
             is_sap = self.model_type == MODEL_TYPE
             if self.strict is None:

@@ -7,13 +7,10 @@ from typing import Any
 
 from swift.model import ModelLoader
 
-from sap2.model.configuration import SAP_FIELDS, SAP2Qwen2AudioConfig
+from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
-from sap2.ms_swift.settings import apply_settings
-
-ENVIRONMENT = {"sap_window_size": int, "sap_num_heads": int, "sap_hidden_size": int, "sap_pooling": str}
-"""Settings that ``--model_kwargs '{"sap_window_size": 4}'`` hands over as upper-case environment variables."""
+from sap2.ms_swift.settings import FLAGS, apply_settings, flag_value
 
 
 class SAP2ModelLoader(ModelLoader):
@@ -49,9 +46,6 @@ class SAP2ModelLoader(ModelLoader):
 
 
 def environment_settings() -> dict[str, Any]:
-    """SAP² settings from the environment, as ms-swift's ``--model_kwargs`` puts them there."""
-    return {
-        name: convert(os.environ[name.upper()])
-        for name, convert in ENVIRONMENT.items()
-        if name in SAP_FIELDS and os.environ.get(name.upper())
-    }
+    """SAP² settings from the environment: ``--model_kwargs '{"sap_window_size": 4}'`` of ms-swift sets
+    ``SAP_WINDOW_SIZE``."""
+    return {name: flag_value(name, os.environ[name.upper()]) for name in FLAGS if os.environ.get(name.upper())}

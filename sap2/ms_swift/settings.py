@@ -23,6 +23,20 @@ FLAGS = {
 }
 
 
+def flag_value(name: str, value: Any) -> Any:
+    """The value of a setting; numbers come as text from the command line and the environment.
+
+    Raises:
+        InputError: the text is not an integer.
+    """
+    if name == "sap_pooling" or not isinstance(value, str):
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise InputError(f"{FLAGS[name]} is {value!r}; allowed: an integer from 1") from None
+
+
 class Recorded(NamedTuple):
     """Settings that a checkpoint was trained with."""
 
