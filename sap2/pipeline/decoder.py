@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sap2.errors import InputError
 from sap2.pipeline.decoding import decode_replies, greedy_config
 from sap2.pipeline.encoding import Encoder, Heard, Prompt
 from sap2.pipeline.loading import LoadedModel
-from sap2.pipeline.stages import PRUNE, Reading, read_reply, stage_content
+from sap2.pipeline.stages import Reading, read_reply, stage_content
 
 
 class Job(NamedTuple):
@@ -185,18 +184,3 @@ class Decoder:
         )
         texts, lengths = decode_replies(output[:, length:], tokenizer)
         return texts, [count >= room for count in lengths]
-
-
-def check_stages(stages: Sequence[str], prune_adapter: str | None, asr_adapter: str | None) -> None:
-    """Refuse stages that do not fit the adapters.
-
-    Raises:
-        InputError: stage one without its adapter, or an adapter that no stage would use.
-    """
-    name = ",".join(stages)
-    if PRUNE in stages and prune_adapter is None:
-        raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint")
-    if PRUNE not in stages and prune_adapter is not None:
-        raise InputError(f"--stages {name} would not use --prune-adapter {prune_adapter}; leave one of them out")
-    if set(stages) == {PRUNE} and asr_adapter is not None:
-        raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")

@@ -77,7 +77,7 @@ def read_items(path: str | os.PathLike[str], first_stage: str) -> Iterator[Item 
 
 def _name(row: Row) -> str:
     name = row_id(row) or row.get("audio")
-    if not name:
+    if not name and "messages" in row:
         name = next(iter(lift_inline_audio(_user_turn(row))[1]), None)
     if not isinstance(name, str):
         raise InputError("the row has neither an id nor an audio; allowed: a row with one audio")

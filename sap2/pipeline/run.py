@@ -12,12 +12,12 @@ from tqdm import tqdm
 from sap2.errors import InputError
 from sap2.pipeline.audio import load_samples, probe_seconds
 from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
-from sap2.pipeline.decoder import Decoder, Job, Outcome, Prepared, check_stages
+from sap2.pipeline.decoder import Decoder, Job, Outcome, Prepared
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.rows import BadRow, Item, read_items
-from sap2.pipeline.stages import PRUNE, parse_stages
+from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
 from sap2.records import Row
 
 

@@ -58,6 +58,21 @@ def parse_stages(name: str) -> tuple[str, ...]:
     return stages
 
 
+def check_stages(stages: Sequence[str], prune_adapter: str | None, asr_adapter: str | None) -> None:
+    """Refuse stages that do not fit the adapters.
+
+    Raises:
+        InputError: stage one without its adapter, or an adapter that no stage would use.
+    """
+    name = ",".join(stages)
+    if PRUNE in stages and prune_adapter is None:
+        raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint")
+    if PRUNE not in stages and prune_adapter is not None:
+        raise InputError(f"--stages {name} would not use --prune-adapter {prune_adapter}; leave one of them out")
+    if set(stages) == {PRUNE} and asr_adapter is not None:
+        raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")
+
+
 def stage_content(stage: str, keywords: Sequence[str]) -> str:
     """A user's turn: the audio's tag, and the stage's prompt with clean keywords."""
     return AUDIO_TAG + _PROMPTS[stage](keywords)

@@ -12,10 +12,10 @@ import numpy as np
 from sap2.errors import InputError
 from sap2.pipeline.audio import load_samples
 from sap2.pipeline.batching import plan_batches, read_ahead
-from sap2.pipeline.decoder import Decoder, Job, Outcome, check_stages
+from sap2.pipeline.decoder import Decoder, Job, Outcome
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
-from sap2.pipeline.stages import PRUNE, parse_stages
+from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
 from sap2.pipeline.types import Request, Segment, TimedKeywords, Transcript
 from sap2.text import clean_keywords
 

@@ -1,0 +1,19 @@
+"""Rows for the tests of the pipeline."""
+
+from __future__ import annotations
+
+import json
+
+from sap2.pipeline.stages import stage_content
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def prune_row(id="u1", content=None, reply=None, **fields):
+    content = content or stage_content("prune", ["emily", "steve wozniak"])
+    messages = [{"role": "user", "content": content}]
+    messages += [{"role": "assistant", "content": reply}] if reply is not None else []
+    return {"id": id, "messages": messages, "audios": ["/a.wav"], **fields}
