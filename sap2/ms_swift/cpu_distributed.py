@@ -1,8 +1,9 @@
-"""DeepSpeed on several CPU processes.
+"""Several processes on a CPU.
 
-With DeepSpeed and without an accelerator, accelerate names no backend for the process group and then counts one
-process where DeepSpeed counts all ("train_batch_size is not equal to …"). Naming gloo is the whole repair. It changes
-nothing where a GPU or another accelerator is present.
+Without an accelerator, accelerate names no backend for the processes of torchrun (unless it is told ``--use_cpu``, which
+turns DeepSpeed off) and then counts one process where there are several: DeepSpeed refuses to start ("train_batch_size
+is not equal to …"), plain training runs as independent copies, and ``swift infer`` writes the results of rank 0 alone.
+Naming gloo is the whole repair. It changes nothing where a GPU or another accelerator is present.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 
 
 def patch_accelerate() -> None:
-    """Let accelerate use gloo for DeepSpeed where there is no accelerator. Calling it again does nothing."""
+    """Let accelerate see the processes of torchrun where there is no accelerator. Calling it again does nothing."""
     from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
 
     original = PartialState._prepare_backend
     if getattr(original, "_sap2_gloo", False):
@@ -22,9 +24,10 @@ def patch_accelerate() -> None:
     @functools.wraps(original)
     def prepare_backend(self, *args, **kwargs):
         backend, distributed_type = original(self, *args, **kwargs)
-        deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-        if backend is None and deepspeed and int(os.environ.get("LOCAL_RANK", -1)) != -1:
+        if backend is None and int(os.environ.get("LOCAL_RANK", -1)) != -1:
             backend = "gloo"
+            if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
+                distributed_type = DistributedType.MULTI_CPU
         return backend, distributed_type
 
     prepare_backend._sap2_gloo = True
