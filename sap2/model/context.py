@@ -64,7 +64,7 @@ def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]
 
 
 def expand_contexts(
-    texts: Sequence[str], audio_mark: str, tokenizer: PreTrainedTokenizerBase, window_size: int
+    texts: Sequence[str], audio_mark: str, tokenizer: PreTrainedTokenizerBase, window_size: int | None
 ) -> Expanded:
     """Replace the contexts of a conversation by their placeholders.
 
@@ -73,6 +73,8 @@ def expand_contexts(
     Args:
         texts: the turns that a user wrote, in order.
         audio_mark: what marks the place of an audio in them (``<audio>``, or ``<|AUDIO|>``).
+        window_size: for one placeholder per window; None: one for each context that has a token, for a caller that
+            repeats the ids itself.
 
     Raises:
         InputError: a delimiter is missing, in the wrong order or nested; a context without an audio before it; two
@@ -95,7 +97,7 @@ def expand_contexts(
             if context_ids[-1] is not None:
                 raise InputError(f"audio {len(context_ids)} has two contexts; allowed: one context for each audio")
             context_ids[-1] = ids
-            placeholders = CONTEXT_TOKEN * pooled_length(len(ids), window_size)
+            placeholders = CONTEXT_TOKEN * pooled_length(len(ids), window_size or max(1, len(ids)))
             pieces += [before, START_OF_CONTEXT, placeholders, END_OF_CONTEXT]
             position = context.end
         context_ids += [None] * text.count(audio_mark, position)

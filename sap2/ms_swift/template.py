@@ -49,7 +49,7 @@ class SAP2Qwen2AudioTemplate(Template):
     def replace_tag(self, media_type, index, inputs) -> list[str]:
         if media_type != "audio":
             raise InputError(f"the row has an {media_type}; allowed: audios only")
-        tokens = f"{AUDIO_BOS}{AUDIO_TOKEN * inputs.sap_audio_tokens[index]}{AUDIO_EOS}\n"
+        tokens = f"{AUDIO_BOS}{AUDIO_TOKEN}{AUDIO_EOS}\n"
         return [f"Audio {index + 1}: {tokens}" if self.use_chat_template else tokens]
 
     def encode(self, inputs, *args, **kwargs) -> dict[str, Any]:
@@ -89,9 +89,7 @@ class SAP2Qwen2AudioTemplate(Template):
             token = next((token for token in SAP_TOKENS if isinstance(text, str) and token in text), None)
             if token is not None:
                 raise InputError(f"{token} stands outside the user's turns; allowed: contexts in user turns only")
-        expanded = expand_contexts(
-            [m["content"] for m in user_turns], AUDIO_TAG, self.tokenizer, self.config.sap_window_size
-        )
+        expanded = expand_contexts([m["content"] for m in user_turns], AUDIO_TAG, self.tokenizer, None)
         if len(expanded.context_ids) != len(inputs.audios):
             raise InputError(
                 f"the row has {len(expanded.context_ids)} {AUDIO_TAG} tags and {len(inputs.audios)} audios; "
@@ -125,20 +123,27 @@ class SAP2Qwen2AudioTemplate(Template):
     def _encode(self, inputs) -> dict[str, Any]:
         encoded = super()._encode(inputs)
         window = self.config.sap_window_size
-        expected = {
-            AUDIO_TOKEN: (self.config.audio_token_id, sum(inputs.sap_audio_tokens)),
-            CONTEXT_TOKEN: (
-                self.config.sap_context_token_id,
-                sum(pooled_length(len(ids), window) for ids in inputs.sap_context_ids),
-            ),
-        }
-        for token, (token_id, count) in expected.items():
-            if encoded["input_ids"].count(token_id) != count:
-                raise InputError(f"the text holds {token} of its own; allowed: {AUDIO_TAG} tags and plain text")
+        contexts = [pooled_length(len(ids), window) for ids in inputs.sap_context_ids if ids]
+        self._repeat(encoded, AUDIO_TOKEN, self.config.audio_token_id, inputs.sap_audio_tokens)
+        self._repeat(encoded, CONTEXT_TOKEN, self.config.sap_context_token_id, contexts)
         encoded.update(inputs.sap_audio_inputs)
-        if any(inputs.sap_context_ids):
+        if contexts:
             encoded["context_ids"] = inputs.sap_context_ids
         return encoded
+
+    def _repeat(self, encoded: dict[str, Any], token: str, token_id: int, counts: list[int]) -> None:
+        """Repeat the n-th placeholder ``counts[n]`` times: repeated ids are quicker than tokenising repeated text."""
+        places = [place for place, value in enumerate(encoded["input_ids"]) if value == token_id]
+        if len(places) != len(counts):
+            raise InputError(f"the text holds {token} of its own; allowed: {AUDIO_TAG} tags and plain text")
+        extended = self._extend_tokens(
+            encoded["input_ids"],
+            encoded["labels"],
+            encoded["loss_scale"],
+            places,
+            lambda index: [token_id] * counts[index],
+        )
+        encoded["input_ids"], encoded["labels"], encoded["loss_scale"] = extended
 
     def _data_collator_mm_data(self, batch: list[dict[str, Any]]) -> dict[str, Any]:
         """Audios of the batch one below the other; row i of the contexts belongs to audio i."""
