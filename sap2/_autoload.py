@@ -1,7 +1,7 @@
 """Makes ms-swift know ``sap_qwen2_audio`` wherever it is imported, without a flag.
 
 ``sap2_autoload.pth`` imports this module at the start of every interpreter of the environment, and so of every rank
-and every worker. It puts a finder on ``sys.meta_path`` that waits for the three ms-swift modules below and runs a hook
+and every worker. It puts a finder on ``sys.meta_path`` that waits for the ms-swift modules below and runs a hook
 when one has just been executed; nothing else happens before, and neither ms-swift nor torch is imported. A problem in
 a hook is kept for ``sap2 doctor`` and said once on stderr: it never stops the user's program.
 
@@ -18,6 +18,7 @@ _HOOKS = {
     "swift.arguments.base_args.base_args": "register_arguments",
     "swift.model": "register_model",
     "swift.template": "register_template",
+    "swift.infer_engine.transformers_engine": "register_engine",
 }
 status = {"installed": False, "done": [], "errors": []}
 """For ``sap2 doctor``: whether the finder is in place, hooks that ran, and hooks that failed with the reason."""

@@ -50,20 +50,7 @@ def make_arguments(base: type) -> type:
             if is_sap:
                 finish_arguments(self, flags)
 
-        def get_model_kwargs(self):
-            return {**super().get_model_kwargs(), **model_kwargs(self)}
-
-        def _init_mixed_precision(self):
-            if self.model_type == MODEL_TYPE:
-                choose_precision(self)
-            super()._init_mixed_precision()
-
-        def get_template(self, *args, **kwargs):
-            template = super().get_template(*args, **kwargs)
-            if self.model_type == MODEL_TYPE and self.strict is False:
-                template.count_skipped_rows()
-            return template
-
+    _wrap_methods(BaseArguments)
     BaseArguments.__module__ = base.__module__
     BaseArguments.__qualname__ = base.__qualname__
     BaseArguments.__doc__ = base.__doc__
@@ -71,18 +58,53 @@ def make_arguments(base: type) -> type:
 
 
 def patch_methods(base: type) -> None:
-    """Without our flags (``--external_plugins``): the same checks and settings on ms-swift's own class."""
-    original = base.get_model_kwargs
+    """Without our flags (``--external_plugins``): the same checks and settings on ms-swift's own class.
 
-    def get_model_kwargs(self):
+    Does nothing where the class has our flags or was patched before.
+    """
+    if hasattr(base, "sap_window_size"):
+        return
+    for name in FLAGS:
+        setattr(base, name, None)
+    _wrap_methods(base)
+    init_model_info = base._init_model_info
+
+    def checked_model_info(self):
         from sap2.ms_swift.loader import environment_settings
 
-        # ms-swift asks once before it knows the model's folder, and again to load the model
-        if self.model_type == MODEL_TYPE and getattr(self, "model_dir", None):
-            finish_arguments(self, {name: environment_settings().get(name) for name in FLAGS})
-        return {**original(self), **model_kwargs(self)}
+        dtype = init_model_info(self)
+        if self.model_type == MODEL_TYPE:
+            finish_arguments(self, environment_settings())
+        return dtype
 
-    base.get_model_kwargs = get_model_kwargs
+    base._init_model_info = checked_model_info
+
+
+def _wrap_methods(cls: type) -> None:
+    """Extend the methods of a ``BaseArguments`` for our model type."""
+    get_model_kwargs, init_mixed_precision, get_template = (
+        cls.get_model_kwargs,
+        cls._init_mixed_precision,
+        cls.get_template,
+    )
+
+    def kwargs_with_settings(self):
+        return {**get_model_kwargs(self), **model_kwargs(self)}
+
+    def chosen_precision(self):
+        if self.model_type == MODEL_TYPE:
+            choose_precision(self)
+        init_mixed_precision(self)
+
+    def counting_template(self, *args, **kwargs):
+        template = get_template(self, *args, **kwargs)
+        if self.model_type == MODEL_TYPE and self.strict is False:
+            template.count_skipped_rows()
+        return template
+
+    cls.get_model_kwargs = kwargs_with_settings
+    cls._init_mixed_precision = chosen_precision
+    cls.get_template = counting_template
 
 
 def finish_arguments(args: Any, flags: dict[str, Any]) -> None:

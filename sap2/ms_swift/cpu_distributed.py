@@ -1,8 +1,9 @@
 """Several processes on a CPU.
 
-Without an accelerator, accelerate names no backend for the processes of torchrun (unless it is told ``--use_cpu``, which
-turns DeepSpeed off) and then counts one process where there are several: DeepSpeed refuses to start ("train_batch_size
-is not equal to …"), plain training runs as independent copies, and ``swift infer`` writes the results of rank 0 alone.
+Without an accelerator, accelerate names no backend for the processes of torchrun (unless it is told ``--use_cpu``,
+which turns DeepSpeed off) and then counts one process where there are several: DeepSpeed refuses to start
+("train_batch_size is not equal to …"), plain training runs as independent copies, and ``swift infer`` writes the
+results of rank 0 alone.
 Naming gloo is the whole repair. It changes nothing where a GPU or another accelerator is present.
 """
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
-from sap2.ms_swift.settings import MODEL_TYPE
+from sap2.ms_swift.settings import MODEL_TYPE, recorded_settings, resolve_settings
 
 
 def register_arguments() -> None:
-    """Put our flags into the arguments of every command; the module has just been executed and nobody has it yet."""
+    """Put our flags into the arguments of every command; the module has just been executed and nobody has it yet.
+
+    Where commands have been made from it already (``import sap2`` after ms-swift), their settings are still checked.
+    """
     from sap2.errors import install_excepthook
-    from sap2.ms_swift.arguments import make_arguments
+    from sap2.ms_swift.arguments import make_arguments, patch_methods
     from sap2.ms_swift.cpu_distributed import patch_accelerate
 
     module = sys.modules["swift.arguments.base_args.base_args"]
-    module.BaseArguments = make_arguments(module.BaseArguments)
+    if module.BaseArguments.__subclasses__():
+        patch_methods(module.BaseArguments)
+    else:
+        module.BaseArguments = make_arguments(module.BaseArguments)
     patch_accelerate()
     install_excepthook()
 
@@ -56,6 +63,22 @@ def register_template() -> None:
     from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
 
     register_template(QwenTemplateMeta(MODEL_TYPE, template_cls=SAP2Qwen2AudioTemplate), exist_ok=True)
+
+
+def register_engine() -> None:
+    """Give ``TransformersEngine(model, adapters=[…])`` the settings of its adapters; the commands do so themselves."""
+    engine = sys.modules["swift.infer_engine.transformers_engine"].TransformersEngine
+    original = engine._get_model_processor
+
+    @functools.wraps(original)
+    def get_model_processor(self, model_id_or_path, **kwargs):
+        recorded = [adapter for adapter in self.adapters if recorded_settings(adapter)]
+        if recorded and "sap_settings" not in kwargs:
+            kwargs["sap_settings"] = resolve_settings({}, [*recorded, model_id_or_path])
+            self.model_type = self.model_type or MODEL_TYPE
+        return original(self, model_id_or_path, **kwargs)
+
+    engine._get_model_processor = get_model_processor
 
 
 def register_plugin() -> None:
