@@ -27,7 +27,7 @@ def make_adapter(
 ) -> Path:
     """A LoRA checkpoint as ms-swift leaves it (weights, adapter_config.json, args.json).
 
-    ``learn`` is a stage, keywords and the reply that the adapter learns for all ``wavs``; without it the weights are
+    ``learn`` is a stage, a keyword list for each of the ``wavs``, and the reply to all; without it the weights are
     random. ``args`` go to args.json.
     """
     torch.manual_seed(seed)
@@ -46,10 +46,11 @@ def make_adapter(
     return folder
 
 
-def _train(model, processor, stage, keywords, reply, wavs, steps):
+def _train(model, processor, stage, lists, reply, wavs, steps):
     encoder = Encoder(processor, 8192)
     heard = [encoder.hear(load_samples(wav, encoder.sampling_rate), wav) for wav in wavs]
-    prompts = [encoder.prompt(stage_content(stage, keywords), SYSTEM, item.tokens) for item in heard]
+    contents = [stage_content(stage, keywords) for keywords in lists]
+    prompts = [encoder.prompt(content, SYSTEM, item.tokens) for content, item in zip(contents, heard, strict=True)]
     answer = processor.tokenizer(reply + "<|im_end|>", add_special_tokens=False)["input_ids"]
     full = [prompt._replace(input_ids=prompt.input_ids + answer) for prompt in prompts]
     inputs = encoder.collate(full, torch.device("cpu"))

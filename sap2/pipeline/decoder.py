@@ -138,15 +138,15 @@ class Decoder:
             start = time.perf_counter()
             hidden = self._hear(batch)
             heard = time.perf_counter()
-            replies, cut_off = self._generate(prompts, batch.mask, hidden)
+            replies, complete = self._generate(prompts, batch.mask, hidden)
         batch.seconds["audio"] += heard - start
         batch.seconds[stage] = time.perf_counter() - heard
-        for i, (reply, cut) in enumerate(zip(replies, cut_off, strict=True)):
+        for i, (reply, ended) in enumerate(zip(replies, complete, strict=True)):
             reading = read_reply(stage, reply, batch.keywords[i])
             batch.replies[i][stage] = reply
             batch.texts[i], batch.keywords[i] = reading.text, reading.picked
             batch.unlisted[i] += reading.unlisted
-            if cut:
+            if not ended:
                 batch.cut_off[i].append(stage)
 
     def _prompts(self, stage: str, batch: _Batch) -> list[Prompt]:
@@ -182,5 +182,4 @@ class Decoder:
             audio_hidden_states=hidden,
             generation_config=greedy_config(model.generation_config, tokenizer, room),
         )
-        texts, lengths = decode_replies(output[:, length:], tokenizer)
-        return texts, [count >= room for count in lengths]
+        return decode_replies(output[:, length:], tokenizer)

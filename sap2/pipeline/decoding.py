@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -30,21 +29,18 @@ def greedy_config(base: GenerationConfig, tokenizer: PreTrainedTokenizerBase, ma
     return config
 
 
-def decode_replies(generated: Tensor, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[int]]:
-    """Texts of the generated ids (B, new tokens), and how many tokens each has.
+def decode_replies(generated: Tensor, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[bool]]:
+    """Texts of the generated ids (B, new tokens), and whether each reply came to its end.
 
     Padding and the token that ends the reply are left out; special tokens within a reply stay visible.
     """
-    kept = [[token for token in row if token != tokenizer.pad_token_id] for row in generated.tolist()]
+    pad = tokenizer.pad_token_id
     ends = tokenizer.convert_tokens_to_ids([tokenizer.eos_token, IM_END])
-    texts = [
-        tokenizer.decode(_without_end(row, ends), skip_special_tokens=False, spaces_between_special_tokens=False)
-        for row in kept
-    ]
-    return texts, [len(row) for row in kept]
-
-
-def _without_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    for end in ends:
-        ids = ids[:-1] if ids and ids[-1] == end else ids
-    return ids
+    rows = generated.tolist()
+    texts = []
+    for row in rows:
+        ids = [token for token in row if token != pad]
+        for end in ends:
+            ids = ids[:-1] if ids and ids[-1] == end else ids
+        texts.append(tokenizer.decode(ids, skip_special_tokens=False, spaces_between_special_tokens=False))
+    return texts, [not {pad, *ends}.isdisjoint(row) for row in rows]
