@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import sap2  # noqa: F401  before any test imports ms-swift, which may be without our .pth file
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 

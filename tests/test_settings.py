@@ -245,7 +245,8 @@ def test_registration():
     assert meta.is_multimodal is True
     assert meta.architectures == ["SAP2Qwen2AudioForConditionalGeneration"]
     assert TEMPLATE_MAPPING[meta.template].template_cls is SAP2Qwen2AudioTemplate
-    assert sorted(_autoload.status["done"]) == sorted(_autoload._HOOKS.values()) and _autoload.status["errors"] == []
+    assert {"register_arguments", "register_model", "register_template"} <= set(_autoload.status["done"])
+    assert _autoload.status["errors"] == []
 
 
 @pytest.fixture(scope="module")

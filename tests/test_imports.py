@@ -1,0 +1,128 @@
+"""Imports point one way: prompts, text, records → model → ms_swift → commands; data_tools and eval stay light."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "swift", "peft", "accelerate", "deepspeed"}
+BENCHMARKS = {"eval.bench_pooling", "eval.bench_context"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path for folder in ("sap2", "data_tools", "eval") for path in (ROOT / folder).rglob("*.py")
+}
+
+
+@cache
+def imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that a module imports when it is imported, and names that it ever imports."""
+    at_import, ever = set(), set()
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            names = []
+            if isinstance(child, ast.Import):
+                names = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom):
+                names = [child.module, *(f"{child.module}.{alias.name}" for alias in child.names)]
+            ever.update(names)
+            if not inside:
+                at_import.update(names)
+            visit(child, inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+    visit(ast.parse(MODULES[module].read_text(encoding="utf-8")), False)
+    return frozenset(at_import), frozenset(ever)
+
+
+def reached(module: str) -> set[str]:
+    """Everything outside this repository that importing the module imports, directly or through the repository."""
+    seen, outside, queue = set(), set(), [module]
+    while queue:
+        name = queue.pop()
+        if name in seen or name not in MODULES:
+            outside.add(name.split(".")[0]) if name not in MODULES else None
+            continue
+        seen.add(name)
+        queue += [part for part in imports(name)[0] if part in MODULES or part.split(".")[0] not in TOP_LEVEL]
+        if "." in name:
+            queue.append(name.rpartition(".")[0])
+    return outside
+
+
+TOP_LEVEL = {"sap2", "data_tools", "eval", "__future__"} | {path.stem for path in (ROOT / "eval").glob("*.py")}
+
+
+def within(module: str) -> set[str]:
+    """The modules of this repository that a module ever imports, inside of functions too."""
+    return {name for name in imports(module)[1] if name in MODULES}
+
+
+def test_modules_were_found():
+    assert {"sap2", "sap2.text", "sap2.model.modeling", "sap2.ms_swift.template", "data_tools.rows"} <= set(MODULES)
+    assert "torch" in reached("sap2.model.modeling") and "swift" in reached("sap2.ms_swift.template")
+    assert "sap2.model.pooling" in within("sap2.model.modeling")
+
+
+@pytest.mark.parametrize(
+    "module", ["sap2", "sap2._autoload", "sap2.errors", "sap2.prompts", "sap2.text", "sap2.records"]
+)
+def test_the_first_layer_needs_the_standard_library_alone(module):
+    assert reached(module) <= sys.stdlib_module_names
+    allowed = {"sap2", "sap2._autoload", "sap2.errors", "sap2.prompts", "sap2.text", "sap2.records"}
+    lazily = {"sap2.ms_swift.register"} if module == "sap2._autoload" else set()
+    assert within(module) <= allowed | lazily
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("sap2.model")))
+def test_the_model_knows_neither_ms_swift_nor_commands(module):
+    assert "swift" not in {name.split(".")[0] for name in imports(module)[1]}
+    assert {name.split(".")[1] for name in within(module) if name != "sap2"} <= {
+        "model",
+        "errors",
+        "prompts",
+        "text",
+        "records",
+    }
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("sap2.ms_swift")))
+def test_the_plug_knows_no_command(module):
+    assert {name.split(".")[1] for name in within(module) if name != "sap2"} <= {
+        "ms_swift",
+        "model",
+        "errors",
+        "prompts",
+        "text",
+        "records",
+    }
+
+
+def test_ms_swift_is_imported_in_one_place():
+    users = {name for name in MODULES if "swift" in {part.split(".")[0] for part in imports(name)[1]}}
+    assert {name for name in users if not name.startswith("sap2.ms_swift")} <= {"sap2._probe"}
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.split(".")[0] in {"data_tools", "eval"}))
+def test_data_and_scoring_stay_light(module):
+    if module in BENCHMARKS:
+        pytest.skip("measures the model")
+    assert reached(module).isdisjoint(HEAVY)
+    assert {name.split(".")[0] for name in imports(module)[1]}.isdisjoint(HEAVY)
+
+
+def test_commands_start_light():
+    """``sap2 --help`` must not wait for torch."""
+    assert reached("sap2.cli").isdisjoint(HEAVY)
