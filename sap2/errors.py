@@ -17,7 +17,8 @@ def input_error_line(error: BaseException) -> str:
     """The one line of an :class:`InputError`; a data-loader worker hands errors on as a whole traceback."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     line = lines[-1] if lines else "bad input"
-    return line.removeprefix(f"{InputError.__module__}.").removeprefix(f"{InputError.__name__}: ")
+    kind, _, message = line.partition("Error: ")
+    return message if message and kind.replace(".", "").isidentifier() else line
 
 
 def install_excepthook() -> None:

@@ -130,7 +130,7 @@ text = st.text(st.one_of(st.characters(), st.sampled_from(list("<|>＜｜＞\u20
 ).map("".join)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(text, max_size=4))
 def test_cleaned_keywords_are_never_a_token(tokenizer, untrusted):
     keywords = clean_keywords(untrusted)
@@ -140,7 +140,7 @@ def test_cleaned_keywords_are_never_a_token(tokenizer, untrusted):
     assert tokenizer.decode(ids) == format_context(keywords).removeprefix(S).removesuffix(E)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(text)
 def test_uncleaned_text_is_refused_or_plain(tokenizer, untrusted):
     try:

@@ -48,7 +48,7 @@ ROWS = [
     (f"{AUDIO}{context('')} an empty context", [2]),
     (f"{AUDIO}{context('x')}", [1]),
 ]
-NEW_TOKENS = 6
+NEW_TOKENS = 4
 
 
 @pytest.fixture(scope="module")
@@ -460,7 +460,7 @@ def test_batched_generation_equals_one_by_one(model, encode, arguments):
 
 
 def test_generation_without_cache_is_the_same(model, encode):
-    assert replies(model, encode, ROWS, use_cache=False) == replies(model, encode, ROWS)
+    assert replies(model, encode, ROWS[2:5], use_cache=False) == replies(model, encode, ROWS[2:5])
 
 
 def test_generation_equals_repeated_forward(model, encode, processor):

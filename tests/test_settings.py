@@ -303,8 +303,10 @@ def test_saved_settings_are_those_of_the_run(loaded, tmp_path):
     assert SAP2Qwen2AudioConfig.from_pretrained(tmp_path).sap_window_size == 8
 
 
-def test_error_line_of_a_workers_traceback():
-    error = RuntimeError("Caught InputError in worker 0.\nTraceback …\n  File …\nsap2.errors.InputError: row u7: bad\n")
-    assert input_error_line(error) == "row u7: bad"
+@pytest.mark.parametrize("kind", ["sap2.errors.InputError", "sap2.ms_swift.template.RowTooLongError"])
+def test_error_line_of_a_workers_traceback(kind):
+    error = InputError(f"Caught InputError in worker 0.\nTraceback …\n  File …\n{kind}: row u7: x.wav Error: bad\n")
+    assert input_error_line(error) == "row u7: x.wav Error: bad"
+    assert input_error_line(InputError("row 'An Error: x': bad")) == "row 'An Error: x': bad"
     assert input_error_line(InputError("row u7: bad")) == "row u7: bad"
     assert input_error_line(InputError()) == "bad input"

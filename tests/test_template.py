@@ -139,6 +139,8 @@ def test_row_of_the_original_readme(training, wavs):
     prompt = "Transcribe speech to text according to keywords may appear in the utterance. Possible keywords are: "
     keywords = context("emily wozniak macintosh")
     encoded = training.encode(row(f"<audio>{wavs[0]}</audio>{prompt}{keywords}", wavs[0]))
+    as_loaded = training.encode(row(f"<audio>{wavs[0]}</audio>{prompt}{keywords}", [{"path": wavs[0], "bytes": None}]))
+    assert as_loaded["input_ids"] == encoded["input_ids"]
     plain = training.encode(row(f"<audio>{prompt}{keywords}", [wavs[0]]))
     assert encoded["input_ids"] == plain["input_ids"]
     assert len(encoded["input_features"]) == 1
@@ -429,6 +431,7 @@ def silence(path, seconds, value=0.0):
     soundfile.write(path, np.full(round(seconds * RATE), value, np.float32), RATE, subtype="FLOAT")
 
 
+@pytest.mark.filterwarnings("ignore:PySoundFile failed", "ignore:librosa.core.audio")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -458,6 +461,7 @@ def test_bad_audio_is_refused(training, tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:PySoundFile failed", "ignore:librosa.core.audio")
 def test_a_cut_off_file_is_heard_or_refused(training, wavs, tmp_path):
     """Half a wav: libsndfile reads what is there. Never a crash of another kind."""
     path = tmp_path / "half.wav"

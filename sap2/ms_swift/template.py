@@ -184,10 +184,9 @@ def _lift_inline_audio(inputs) -> None:
         if message["role"] == "user" and isinstance(message["content"], str):
             inline += (path.strip() for path in _INLINE_AUDIO.findall(message["content"]))
             message["content"] = _INLINE_AUDIO.sub(AUDIO_TAG, message["content"])
-    if inline and inputs.audios and list(inputs.audios) != inline:
-        raise InputError(
-            f"the text names the audios {inline}, and 'audios' is {list(inputs.audios)}; allowed: the same"
-        )
+    audios = [audio.get("path") if isinstance(audio, dict) else audio for audio in inputs.audios]
+    if inline and audios and audios != inline:
+        raise InputError(f"the text names the audios {inline}, and 'audios' is {audios}; allowed: the same")
     if inline:
         inputs.audios = inline
 
@@ -237,7 +236,7 @@ def _looks_like_path(audio: str) -> bool:
 def _audio_name(audio: Any) -> str:
     if isinstance(audio, dict):
         audio = audio.get("path") or audio.get("bytes")
-    if isinstance(audio, str) and _looks_like_path(audio):
+    if isinstance(audio, str) and (audio.startswith("http") or _looks_like_path(audio)):
         return audio
     return f"({type(audio).__name__} of {len(audio)} characters)" if isinstance(audio, (str, bytes)) else repr(audio)
 
