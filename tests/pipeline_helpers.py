@@ -39,8 +39,14 @@ def make_adapter(
     if learn:
         _train(model, SAP2Qwen2AudioProcessor.from_pretrained(tiny), *learn, wavs, steps)
     model.save_pretrained(folder)
-    recorded = {"model": str(tiny), "model_type": "sap_qwen2_audio", "template": "sap_qwen2_audio"}
-    settings = {"sap_window_size": 2, "sap_pooling": "attention", "sap_num_heads": 4, "sap_hidden_size": 128}
+    recorded = {"swift_version": "4.6.0", "tuner_type": "lora", "model": str(tiny), "template": "sap_qwen2_audio"}
+    settings = {
+        "model_type": "sap_qwen2_audio",
+        "sap_window_size": 2,
+        "sap_pooling": "attention",
+        "sap_num_heads": 4,
+        "sap_hidden_size": 128,
+    }
     content = recorded | settings | {"torch_dtype": "float32", "use_chat_template": True, "system": None} | args
     (folder / "args.json").write_text(json.dumps(content))
     return folder
