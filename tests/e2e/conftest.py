@@ -58,7 +58,7 @@ def sft_arguments(model: Path, rows: Path, output: Path, *more: str) -> list[str
         *("--freeze_llm", "false", "--freeze_vit", "true", "--freeze_aligner", "false", "--lora_rank", "8"),
         *("--sap_window_size", "2", "--compressor_hidden_size", "128", "--num_attention_heads", "4"),
         *("--deepspeed", "zero2", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
-        *("--learning_rate", "5e-3", "--logging_steps", "1", "--report_to", "none", "--check_model", "false"),
+        *("--learning_rate", "1e-4", "--logging_steps", "1", "--report_to", "none", "--check_model", "false"),
         *("--max_steps", str(STEPS), "--save_steps", str(STEPS // 2), "--dataloader_num_workers", "0"),
         *more,
     ]

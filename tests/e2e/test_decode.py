@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -125,6 +127,7 @@ def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decode
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
+        start_new_session=True,  # swift starts the server as a child and does not end it
     )
     try:
         client = connect(server, unused_port)
@@ -136,7 +139,7 @@ def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decode
                 model=model, messages=[{"role": "user", "content": row["messages"][0]["content"].split("<audio>")[1]}]
             )
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
 
 
