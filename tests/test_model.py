@@ -475,12 +475,18 @@ def test_generation_equals_repeated_forward(model, encode, processor):
     assert replies(model, encode, [ROWS[3]]) == [expected]
 
 
-def test_the_audio_is_heard_once(model, encode, monkeypatch):
-    calls = []
-    pool = model.model.context_pooling.forward
-    monkeypatch.setattr(model.model.context_pooling, "forward", lambda *args: (calls.append(1), pool(*args))[1])
-    replies(model, encode, ROWS)
-    assert len(calls) == 1
+def test_speech_and_context_are_used_in_the_first_step_alone(model, encode):
+    """They are in the cache then; masks handed on would be expanded and moved in each step for nothing."""
+    names = ("input_features", "feature_attention_mask", "context_input_ids", "context_attention_mask")
+    steps = []
+    hook = model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: steps.append([kwargs.get(name) is not None for name in names]), with_kwargs=True
+    )
+    try:
+        replies(model, encode, ROWS)
+    finally:
+        hook.remove()
+    assert steps == [[True] * 4] + [[False] * 4] * (NEW_TOKENS - 1)
 
 
 # --- cost
