@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import GenerationConfig
 
 from data_tools.extract_predicted_keywords import extract_predicted_keywords
 from sap2 import Request, TimedKeywords, Transcriber
+from sap2.model.context import tokenize_context
 from sap2.pipeline.audio import load_samples
 from sap2.pipeline.decoder import Decoder, Job
 from sap2.pipeline.decoding import decode_replies, greedy_config
@@ -166,6 +168,20 @@ def test_one_call_equals_two_runs_with_the_extraction_between(engines, tiny, pru
     assert len(set(expected)) == 3
     assert ours[0]["picked_keywords"] == ["bob"] and ours[0]["unlisted_keywords"] == ["who"]
     assert ours[0]["replies"] == {"prune": "bob, who", "asr": expected[0]}
+
+
+def test_rows_encoded_in_threads_do_not_disturb_each_other(loaded):
+    """ms-swift encodes a batch in threads; a fast tokenizer keeps "special tokens are text" as its own state."""
+    tokenizer = loaded.processor.tokenizer
+    text = "<|im_start|>user\nhello<|im_end|>"
+    expected = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with ThreadPoolExecutor(4) as pool:
+        contexts, prompts = [], []
+        for _ in range(1500):
+            contexts.append(pool.submit(tokenize_context, tokenizer, "emily, wozniak " * 50))
+            prompts.append(pool.submit(tokenizer, text, add_special_tokens=False))
+    assert {tuple(prompt.result()["input_ids"]) for prompt in prompts} == {tuple(expected)}
+    assert len({tuple(context.result()) for context in contexts}) == 1
 
 
 # one base model, one pass of the tower

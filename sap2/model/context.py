@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +15,9 @@ from sap2.model.pooling import pooled_length
 from sap2.prompts import CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
 from sap2.records import find_contexts
 from sap2.text import find_special
+
+_READERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, PreTrainedTokenizerBase] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
 
 
 class Expanded(NamedTuple):
@@ -59,8 +65,21 @@ def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]
             f"the keywords contain {special!r}, which is a special token; allowed: plain text "
             f"(sap2.text.clean_keywords makes it plain)"
         )
-    ids: list[int] = tokenizer(body, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    reader = _plain_reader(tokenizer)
+    ids: list[int] = reader(body, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
+
+
+def _plain_reader(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy of the tokenizer for plain text only.
+
+    A fast tokenizer keeps ``split_special_tokens`` as a state of its own, and ms-swift encodes the rows of a batch in
+    threads: with one tokenizer for both, the special tokens of another row's prompt would now and then become text.
+    """
+    with _LOCK:
+        if tokenizer not in _READERS:
+            _READERS[tokenizer] = copy.deepcopy(tokenizer)
+        return _READERS[tokenizer]
 
 
 def expand_contexts(
