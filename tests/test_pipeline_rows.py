@@ -91,7 +91,7 @@ def test_a_row_of_another_stage_is_asked_the_first_stages_question(tmp_path):
     row = prune_row(content=stage_content("asr", ["emily", "steve wozniak"]), reply="hi emily")
     (item,) = items_of(tmp_path, [row])
     assert item.content == stage_content("prune", ["emily", "steve wozniak"])
-    assert (item.labels, item.prune_labels) == ("hi emily", None)
+    assert (item.labels, item.prune_labels) == ("hi emily", "emily")
     joint = prune_row(content=stage_content("joint", ["emily"]), reply=joint_reply(["emily"], "hi emily"))
     assert items_of(tmp_path, [joint])[0].labels == "hi emily"
 

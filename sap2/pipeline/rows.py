@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from sap2.errors import InputError
 from sap2.pipeline.stages import ASR, JOINT, PRUNE, content_stage, stage_content
-from sap2.prompts import AUDIO_TAG, parse_joint_reply
+from sap2.prompts import AUDIO_TAG, parse_joint_reply, prune_reply
 from sap2.records import Row, lift_inline_audio, read_rows, row_audios, row_id, row_keywords
-from sap2.text import clean_keywords
+from sap2.text import clean_keywords, spoken_keywords
 
 
 class Item(NamedTuple):
@@ -24,7 +24,7 @@ class Item(NamedTuple):
         content: the user's turn for the first stage.
         system: the row's own system prompt, or None.
         labels: the reference transcript, where the row has one.
-        prune_labels: the row's reply, where the row is one of stage one.
+        prune_labels: the right reply of stage one: the row's own, or what is spoken by the transcript.
         session: as the row has it.
     """
 
@@ -97,6 +97,7 @@ def _item(number: int, name: str, row: Row, first_stage: str) -> Item:
     keywords = clean_keywords(row_keywords(row))
     stage = content_stage(content)
     reply = _last_reply(row)
+    labels = _transcript(stage, reply)
     return Item(
         number=number,
         id=name,
@@ -104,8 +105,8 @@ def _item(number: int, name: str, row: Row, first_stage: str) -> Item:
         keywords=keywords,
         content=content if stage in (None, first_stage) else stage_content(first_stage, keywords),
         system=next((m["content"] for m in row["messages"] if m["role"] == "system"), row.get("system")),
-        labels=_transcript(stage, reply),
-        prune_labels=reply if stage == PRUNE else None,
+        labels=labels,
+        prune_labels=reply if stage == PRUNE else _spoken(keywords, labels),
         session=row.get("session"),
     )
 
@@ -119,7 +120,12 @@ def _utterance(number: int, name: str, row: Row, first_stage: str) -> Item:
         raise InputError(f"keywords must be a list of strings, not {keywords!r:.80}")
     keywords = clean_keywords(keywords)
     content = stage_content(first_stage, keywords)
-    return Item(number, name, audio, keywords, content, None, text, None, row.get("session"))
+    return Item(number, name, audio, keywords, content, None, text, _spoken(keywords, text), row.get("session"))
+
+
+def _spoken(keywords: list[str], transcript: str | None) -> str | None:
+    """The reply that ``data_tools.build_prune`` would write, by its default normaliser."""
+    return None if transcript is None else prune_reply(spoken_keywords(keywords, transcript, "whisper-en"))
 
 
 def _user_turn(row: Row) -> str:

@@ -1,0 +1,161 @@
+"""Both stages in one process against two runs of ``swift infer`` with the extraction between: time and memory.
+
+    python eval/bench_pipeline.py
+    python eval/bench_pipeline.py --model DIR --prune_adapter DIR --asr_adapter DIR --utterances test.utterances.jsonl
+
+Whole processes, from their start to their end, one after another on the same machine, with the same batches and the
+same limit of tokens. Peak memory is the largest resident set of a process, by the kernel's own account. Without a
+model, a tiny one with random adapters and a few synthetic talks are made first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
+
+SWIFT = str(Path(sys.executable).with_name("swift"))
+
+
+class Cost(NamedTuple):
+    """What one process took: ``seconds`` of wall time, ``mib`` of resident memory at its peak."""
+
+    name: str
+    seconds: float
+    mib: float
+
+
+class Setup(NamedTuple):
+    """What both ways work on."""
+
+    model: str
+    prune_adapter: str
+    asr_adapter: str
+    utterances: str
+
+
+def measure(name: str, command: Sequence[str], log: Path) -> Cost:
+    """Run a command to its end; its output goes to ``log``.
+
+    Raises:
+        RuntimeError: it failed; the message has the end of its output.
+    """
+    print(f"… {name}", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)  # usage is of the process and the children it waited for
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise RuntimeError(f"{name} ended with code {process.returncode}:\n{tail}")
+    return Cost(name, seconds, usage.ru_maxrss / 1024)
+
+
+def make_setup(folder: Path, talks: int) -> Setup:
+    """A tiny model, two random LoRA adapters of the recipe's shape, and the test utterances of some talks."""
+    from peft import LoraConfig, get_peft_model
+
+    from data_tools.slidespeech import SlideSpeechOptions, convert_slidespeech
+    from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
+    from sap2.tiny.checkpoint import make_tiny
+    from sap2.tiny.plan import TalksOptions
+    from sap2.tiny.talks import make_talks
+
+    model = make_tiny(folder / "model")
+    root = make_talks(folder / "talks", TalksOptions(talks=talks))
+    convert_slidespeech(root, "test", folder / "test.jsonl", folder / "audio", SlideSpeechOptions())
+    targets = r"^model\.(language_model.*|multi_modal_projector)\.(\w+_proj|linear)$"
+    config = LoraConfig(r=8, lora_alpha=32, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False)
+    for name in ("prune", "asr"):
+        adapted = get_peft_model(SAP2Qwen2AudioForConditionalGeneration.from_pretrained(model), config)
+        adapted.save_pretrained(folder / name)
+    return Setup(str(model), str(folder / "prune"), str(folder / "asr"), str(folder / "test.jsonl"))
+
+
+def run_two(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) -> list[Cost]:
+    """``swift infer``, the extraction, ``swift infer``."""
+    from data_tools.build_asr import build_asr
+
+    build_asr(setup.utterances, folder / "asr.jsonl")
+    costs = []
+    for name, adapter, rows in (
+        ("prune", setup.prune_adapter, folder / "prune.jsonl"),
+        ("asr", setup.asr_adapter, folder / "predicted.jsonl"),
+    ):
+        if name == "asr":
+            extract = [str(folder / "prune.result.jsonl"), str(folder / "asr.jsonl"), "--output", str(rows)]
+            module = [sys.executable, "-m", "data_tools.extract_predicted_keywords"]
+            costs.append(measure("extraction", [*module, *extract], folder / "extract.log"))
+        command = [SWIFT, "infer", "--model", setup.model, "--model_type", "sap_qwen2_audio", "--adapters", adapter]
+        command += ["--infer_backend", "pt", "--temperature", "0", "--stream", "false"]
+        command += ["--max_batch_size", str(batch_size), "--max_new_tokens", str(max_new_tokens)]
+        command += ["--val_dataset", str(rows), "--result_path", str(folder / f"{name}.result.jsonl")]
+        costs.append(measure(f"swift infer, {name}", command, folder / f"{name}.log"))
+    return costs
+
+
+def run_one(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) -> Cost:
+    """``sap2 pipeline``."""
+    command = [sys.executable, "-m", "sap2.cli", "pipeline", "--model", setup.model]
+    command += ["--prune-adapter", setup.prune_adapter, "--asr-adapter", setup.asr_adapter]
+    command += ["--val_dataset", str(folder / "prune.jsonl"), "--result_path", str(folder / "pipeline.jsonl")]
+    command += ["--batch_size", str(batch_size), "--max_new_tokens", str(max_new_tokens)]
+    return measure("sap2 pipeline", command, folder / "pipeline.log")
+
+
+def responses(path: Path) -> dict[str, str]:
+    """Transcripts by audio."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row["audios"][0]: row["response"] for row in rows}
+
+
+def report(two: Sequence[Cost], one: Cost, same: int, rows: int) -> str:
+    """The table."""
+    total = Cost("two runs together", sum(cost.seconds for cost in two), max(cost.mib for cost in two))
+    lines = [f"{'':22}{'wall s':>10}{'peak MiB':>10}"]
+    lines += [f"{cost.name:22}{cost.seconds:10.1f}{cost.mib:10.0f}" for cost in (*two, total, one)]
+    lines.append(f"sap2 pipeline / two runs: time {one.seconds / total.seconds:.2f}, memory {one.mib / total.mib:.2f}")
+    lines.append(f"same text in {same} of {rows} rows")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="base model; with both adapters and --utterances")
+    parser.add_argument("--prune_adapter")
+    parser.add_argument("--asr_adapter")
+    parser.add_argument("--utterances", help="as the converters of data_tools write them")
+    parser.add_argument("--talks", type=int, default=3, help="synthetic talks, where no model is given")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--max_new_tokens", type=int, default=32)
+    args = parser.parse_args(argv)
+    given = Setup(args.model, args.prune_adapter, args.asr_adapter, args.utterances)
+    if any(given) and not all(given):
+        parser.error("--model, --prune_adapter, --asr_adapter and --utterances go together")
+    with tempfile.TemporaryDirectory() as name:
+        from data_tools.build_prune import build_prune
+
+        folder = Path(name)
+        setup = given if all(given) else make_setup(folder / "made", args.talks)
+        rows = build_prune(setup.utterances, folder / "prune.jsonl").rows
+        two = run_two(setup, folder, args.batch_size, args.max_new_tokens)
+        one = run_one(setup, folder, args.batch_size, args.max_new_tokens)
+        expected, ours = responses(folder / "asr.result.jsonl"), responses(folder / "pipeline.jsonl")
+        same = sum(ours.get(audio) == text for audio, text in expected.items())
+    print(report(two, one, same, rows))
+
+
+if __name__ == "__main__":
+    main()
