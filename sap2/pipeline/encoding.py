@@ -53,7 +53,7 @@ class Encoder:
         self.max_length = max_length
         self.truncate_audio = truncate_audio
         self._counted = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
-        # the tokenizer keeps "read special tokens as text" as a state of its own between two calls
+        # a fast tokenizer is one object with state of its own, not made for several threads at a time
         self._lock = threading.Lock()
 
     @property
