@@ -109,7 +109,7 @@ def test_what_was_made_with_other_settings_is_not_mixed(tmp_path):
 def test_a_foreign_or_unknown_result_is_not_touched(tmp_path):
     path = tmp_path / "result.jsonl"
     path.write_text('{"response": "of swift infer"}\n')
-    with pytest.raises(ValueError, match=r"exists and was not written by sap2 pipeline; --overwrite replaces it"):
+    with pytest.raises(ValueError, match="was not written by sap2 pipeline; --overwrite replaces it"):
         open_files(path)
     assert path.read_text() == '{"response": "of swift infer"}\n'
     files = open_files(path, overwrite=True)
@@ -134,3 +134,12 @@ def test_the_results_of_stage_one_can_be_extracted_from(tmp_path):
     report = extract_predicted_keywords(tmp_path / "result.prune.jsonl", rows, tmp_path / "out.jsonl")
     ((_, row),) = read_rows(tmp_path / "out.jsonl")
     assert row_keywords(row) == ["emily"] and report.unlisted == 1
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path):
+    open_files(tmp_path / "result.jsonl").close()
+    assert list(tmp_path.iterdir()) == []
+    files = open_files(tmp_path / "result.jsonl", {"model": "other"})
+    files.finish([])
+    files.close()
+    assert (tmp_path / "result.jsonl").read_bytes() == b""

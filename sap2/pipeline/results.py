@@ -75,20 +75,22 @@ class ResultFiles:
     def _check_settings(self, settings: Mapping[str, Any], overwrite: bool) -> None:
         self._lock.seek(0)
         content = self._lock.read()
-        try:
-            before = json.loads(content) if content and not overwrite else None
-        except ValueError:
-            before = None if not self.path.exists() else {}
-        if before is None and not overwrite and self.path.exists() and self.path.stat().st_size:
-            raise InputError(f"{self.path} exists and was not written by sap2 pipeline; --overwrite replaces it")
-        if before is not None and before != dict(settings):
-            names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
-            said = ", ".join(f"{name} {before.get(name)!r} (now {settings.get(name)!r})" for name in names)
-            raise InputError(f"{self.path} was written with other settings: {said}; --overwrite starts afresh")
-        if before is None:
-            self._lock.truncate(0)
-            self._lock.write(json.dumps(settings, indent=2) + "\n")
-            self._lock.flush()
+        if not overwrite and self._has_results():
+            try:
+                before = json.loads(content)
+            except ValueError:
+                raise InputError(f"{self.path} was not written by sap2 pipeline; --overwrite replaces it") from None
+            if before != dict(settings):
+                names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
+                said = ", ".join(f"{name} {before.get(name)!r} (now {settings.get(name)!r})" for name in names)
+                raise InputError(f"{self.path} was written with other settings: {said}; --overwrite starts afresh")
+        self._lock.truncate(0)
+        self._lock.write(json.dumps(settings, indent=2) + "\n")
+        self._lock.flush()
+
+    def _has_results(self) -> bool:
+        files = [self.path, *self._rank_files()]
+        return any(path.exists() and path.stat().st_size for path in files)
 
     def done(self, known: Iterable[str]) -> set[str]:
         """Ids that have a result.
@@ -125,7 +127,7 @@ class ResultFiles:
         """Put everything in the test set's order (rank 0 only, when all ranks are done); the results by id."""
         rows = self._gather()
         lines = {id: rows[id] for id in order if id in rows}
-        if self._rank_files() or list(lines) != list(rows):
+        if self._rank_files() or list(lines) != list(rows) or not self.path.exists():
             self._replace(lines.values())
         results = {id: json.loads(line) for id, line in lines.items()}
         picks = [_stage_one_row(row) for row in results.values() if set(row["replies"]) > {"prune"}]
@@ -143,7 +145,9 @@ class ResultFiles:
                 path.unlink()
 
     def close(self) -> None:
-        """Close the files and give the lock back."""
+        """Close the files and give the lock back; a run that ended before it wrote anything leaves nothing."""
+        if self._lock and not self.path.exists() and not self._has_results():
+            self.settings.unlink(missing_ok=True)
         for stream in [*self._streams.values(), *([self._lock] if self._lock else [])]:
             stream.close()
 
