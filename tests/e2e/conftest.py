@@ -22,9 +22,11 @@ def pytest_collection_modifyitems(items):
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a swift command: offline, two threads at most, no GPU."""
+    """The environment of a swift command: this one's programs first, as if activated; offline, one thread, no GPU."""
     clean = {name: value for name, value in os.environ.items() if name not in {"NPROC_PER_NODE", "SAP2_AUTOLOAD"}}
     fixed = {
+        # DeepSpeed compiles with the ninja that it finds; two versions of it would compile anew each time
+        "PATH": os.pathsep.join([str(SWIFT.parent), os.environ.get("PATH", "")]),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "DS_ACCELERATOR": "cpu",
