@@ -64,6 +64,8 @@ class LoadedModel:
             config=config,
             dtype=_choose_dtype(dtype, folders, recorded, config),
             attn_implementation=attn_impl,
+            # straight to the accelerator: the memory of the host need not hold the model
+            device_map=None if self.device.type == "cpu" else {"": self.device},
         )
         self._peft: PeftModel | None = None
         for stage, folder in folders.items():

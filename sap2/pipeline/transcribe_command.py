@@ -49,7 +49,7 @@ def transcribe_file(args: argparse.Namespace) -> Transcript:
     names = ("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds")
     names += ("torch_dtype", "attn_impl", "device")
     options = {name: getattr(args, name) for name in names}
-    return Transcriber(args.model, args.prune_adapter, args.asr_adapter, **options).transcribe(request)
+    return Transcriber(args.model, args.prune_adapter, args.asr_adapter, **options, progress=True).transcribe(request)
 
 
 def _request(args: argparse.Namespace) -> Request:

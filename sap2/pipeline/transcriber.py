@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
 
 import numpy as np
+from tqdm import tqdm
 
 from sap2.errors import InputError
 from sap2.pipeline.audio import load_samples
@@ -54,6 +56,7 @@ class Transcriber:
         max_new_tokens: longest reply of a stage for one segment.
         max_segment_seconds: longest segment; None: what the model can hear (30 s for Qwen2-Audio).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
+        progress: show a bar with the real-time factor on stderr, where that is a terminal.
 
     Raises:
         InputError: settings or adapters that do not fit each other.
@@ -73,6 +76,7 @@ class Transcriber:
         torch_dtype: str | None = None,
         attn_impl: str | None = None,
         device: str | None = None,
+        progress: bool = False,
     ):
         names = parse_stages(stages or ("prune,asr" if prune_adapter is not None else "asr"))
         if names == (PRUNE,):
@@ -83,6 +87,7 @@ class Transcriber:
         self._decoder = Decoder(loaded, names, max_new_tokens)
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
+        self.progress = progress
         self._cutting = self._choose_cutting(max_segment_seconds)
 
     def _choose_cutting(self, max_segment_seconds: float | None) -> Cutting:
@@ -170,19 +175,29 @@ class Transcriber:
 
     def _decode(self, recordings: Sequence[_Recording]) -> Iterator[Transcript]:
         pieces = [piece for recording in recordings for piece in recording.pieces]
-        lengths = [piece.job.about_tokens for piece in pieces]
-        batches = plan_batches(lengths, self.batch_size, self.max_batch_tokens)
-        outcomes: dict[int, Outcome] = {}
-        jobs = [[pieces[index].job for index in batch] for batch in batches]
-        for batch, prepared in zip(batches, read_ahead(jobs, self._decoder.prepare, 2), strict=True):
-            for made in prepared:
-                if isinstance(made, Exception):
-                    raise made
-            outcomes.update(zip(batch, self._decoder.decode(prepared), strict=True))
+        outcomes = self._decode_pieces(pieces)
         segments = (_segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
         for recording in recordings:
             own = list(itertools.islice(segments, len(recording.pieces)))
             yield Transcript.from_segments(recording.id, own, recording.seconds)
+
+    def _decode_pieces(self, pieces: Sequence[_Piece]) -> list[Outcome]:
+        """Outcomes in the order of the pieces, which are decoded by length."""
+        lengths = [piece.job.about_tokens for piece in pieces]
+        batches = plan_batches(lengths, self.batch_size, self.max_batch_tokens)
+        outcomes: dict[int, Outcome] = {}
+        start, heard = time.perf_counter(), 0.0
+        jobs = [[pieces[index].job for index in batch] for batch in batches]
+        with tqdm(total=len(pieces), unit=" segments", disable=None if self.progress else True) as bar:
+            for batch, prepared in zip(batches, read_ahead(jobs, self._decoder.prepare, 2), strict=True):
+                for made in prepared:
+                    if isinstance(made, Exception):
+                        raise made
+                outcomes.update(zip(batch, self._decoder.decode(prepared), strict=True))
+                heard += sum(outcomes[index].audio_seconds for index in batch)
+                bar.update(len(batch))
+                bar.set_postfix_str(f"real-time factor {(time.perf_counter() - start) / heard:.3f}")
+        return [outcomes[index] for index in range(len(pieces))]
 
 
 def _segment(piece: _Piece, outcome: Outcome) -> Segment:
