@@ -49,3 +49,70 @@ def wavs(speeches, tmp_path_factory) -> list[str]:
     for path, samples in zip(paths, speeches, strict=True):
         soundfile.write(path, samples, 16_000)
     return paths
+
+
+@pytest.fixture(scope="session")
+def processor(tiny):
+    """Ours, of the tiny checkpoint."""
+    from sap2 import SAP2Qwen2AudioProcessor
+
+    return SAP2Qwen2AudioProcessor.from_pretrained(tiny)
+
+
+@pytest.fixture(scope="session")
+def upstream(tiny):
+    """The tiny checkpoint in upstream's own class."""
+    from transformers import Qwen2AudioForConditionalGeneration
+
+    return Qwen2AudioForConditionalGeneration.from_pretrained(tiny).eval()
+
+
+@pytest.fixture(scope="session")
+def shared_model(tiny):
+    from sap2 import SAP2Qwen2AudioForConditionalGeneration
+
+    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
+
+
+@pytest.fixture
+def model(shared_model):
+    """The tiny checkpoint in our class, as loaded, in evaluation mode."""
+    yield shared_model.eval()
+    shared_model.zero_grad()
+
+
+@pytest.fixture
+def encode(processor, speeches):
+    """Inputs of a list of rows, as (text, indices of its audios)."""
+
+    def encode(rows, side="right"):
+        processor.tokenizer.padding_side = side
+        audios = [speeches[index] for _, indices in rows for index in indices]
+        return processor(text=[text for text, _ in rows], audio=audios or None, padding=True, return_tensors="pt")
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def make_template(tiny):
+    """A template as the commands make it; ``mode`` train or transformers (inference)."""
+    from swift.model import get_processor
+    from swift.template import get_template
+
+    def make(mode="train", sap_settings=None, **kwargs):
+        processor = get_processor(str(tiny), model_type="sap_qwen2_audio", sap_settings=sap_settings)
+        template = get_template(processor, **kwargs)
+        template.set_mode(mode)
+        return template
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def training(make_template):
+    return make_template()
+
+
+@pytest.fixture(scope="session")
+def inference(make_template):
+    return make_template("transformers")

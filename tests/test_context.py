@@ -113,7 +113,7 @@ def test_plain_text_about_markup_is_text(tokenizer):
 
 
 def test_a_long_context_is_named_by_its_beginning(tokenizer):
-    with pytest.raises(InputError, match="'emily, emily, .*…' has no audio") as caught:
+    with pytest.raises(InputError, match=r"'emily, emily, .*…' has no audio") as caught:
         expand(tokenizer, f"{S}{', '.join(['emily'] * 1000)}{E}")
     assert len(str(caught.value)) < 150
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "swift", "peft", "accelerate", "deepspeed"}
-BENCHMARKS = {"eval.bench_pooling", "eval.bench_context"}
+BENCHMARKS = {"eval.bench_pooling", "eval.bench_context", "eval.bench_pipeline"}
 
 
 def module_name(path: Path) -> str:
