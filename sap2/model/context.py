@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sap2.errors import InputError
 from sap2.model.pooling import pooled_length
@@ -49,6 +50,19 @@ def add_sap_tokens(tokenizer: PreTrainedTokenizerBase, embedding_rows: int) -> i
             f"or resize it to at least {max(ids) + 1} rows and save it first"
         )
     return ids[-1]
+
+
+def context_token_id(source: str | os.PathLike[str], embedding_rows: int, **kwargs: Any) -> int | None:
+    """The placeholder's id for the tokenizer in a folder or on the hub; None where there is no tokenizer.
+
+    ``kwargs``: those of ``from_pretrained``; what concerns the hub is handed on.
+    """
+    hub = {name: kwargs[name] for name in ("revision", "cache_dir", "token", "local_files_only") if name in kwargs}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    except (OSError, ValueError):
+        return None
+    return add_sap_tokens(tokenizer, embedding_rows)
 
 
 def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:

@@ -9,7 +9,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMultimodalLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioPreTrainedModel,
 )
@@ -26,7 +25,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
 
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
-from sap2.model.context import add_sap_tokens
+from sap2.model.context import context_token_id
 from sap2.model.pooling import SpeechDrivenPooling
 
 _PER_AUDIO = (
@@ -191,15 +190,19 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         """Load a Qwen2-Audio or a SAP² checkpoint.
 
         Raises:
-            InputError: a tensor of the model is missing from the checkpoint, or the checkpoint has one that the model
-                does not have. (transformers would go on with random numbers.)
+            InputError: a tensor is missing or has another shape, or is none of the model's. (transformers would go on
+                with random numbers.)
         """
         kwargs["ignore_mismatched_sizes"] = True  # refused below, by name
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        if not isinstance(loaded, tuple):
+            return loaded  # ms-swift's model without weights
+        model, info = loaded
         _check_loaded(pretrained_model_name_or_path, info)
         if model.config.sap_context_token_id is None:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path)
-            model.config.sap_context_token_id = add_sap_tokens(tokenizer, model.config.text_config.vocab_size)
+            model.config.sap_context_token_id = context_token_id(
+                pretrained_model_name_or_path, model.config.text_config.vocab_size, **kwargs
+            )
         return (model, info) if output_loading_info else model
 
     def forward(
