@@ -1,4 +1,4 @@
-"""``sap2 pipeline`` and ``sap2 transcribe`` as whole processes, beside two real ``swift infer`` runs."""
+"""``sap2 pipeline`` and ``sap2 transcribe`` beside two ``swift infer`` runs; killed in the middle; on two ranks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 import soundfile
 from pipeline_helpers import make_adapter
 
+from data_tools.extract_predicted_keywords import extract_predicted_keywords
 from sap2.records import read_rows, row_keywords
 
-from .conftest import environment, infer_arguments, read_results, run_swift
+from .conftest import environment, infer_arguments, read_results
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -31,14 +32,11 @@ def prune_adapter(corpus, tmp_path_factory) -> Path:
     return make_adapter(corpus.model, folder, learn=("prune", lists, f"{lists[0][0]}, who"), wavs=wavs, steps=40)
 
 
-def sap2(*arguments: str, launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, "-m", *launcher, *(("-m",) if launcher else ()), "sap2.cli", *arguments]
+def sap2_here(*arguments: str) -> None:
+    """The command in this process, which has the imports already."""
+    from sap2.cli import main
 
-
-def run(command: list[str], expect: int = 0) -> subprocess.CompletedProcess:
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
-    assert done.returncode == expect, done.stdout + done.stderr[-4000:]
-    return done
+    assert main(arguments) == 0
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +51,7 @@ def arguments(corpus, prune_adapter, asr_adapter):
 def result(arguments, tmp_path_factory) -> Path:
     """Of one uninterrupted run."""
     path = tmp_path_factory.mktemp("result") / "result.jsonl"
-    done = run(sap2(*arguments, "--result_path", str(path)))
-    assert "0 failed, 0 done before" in done.stdout
+    sap2_here(*arguments, "--result_path", str(path))
     return path
 
 
@@ -65,13 +62,13 @@ def without_seconds(path: Path) -> list[dict]:
 
 def test_the_pipeline_equals_two_runs_of_swift_infer(corpus, prune_adapter, asr_adapter, result, tmp_path):
     first, second, rows = (tmp_path / name for name in ("first.jsonl", "second.jsonl", "rows.jsonl"))
+    from swift.pipelines import infer_main
+
     batches = ["--max_batch_size", "3"]
-    run_swift(
-        "infer", "--adapters", str(prune_adapter), *infer_arguments(corpus.root / "test.prune.jsonl", first, *batches)
-    )
-    extract = ["data_tools.extract_predicted_keywords", str(first), str(corpus.test), "--output", str(rows)]
-    run([sys.executable, "-m", *extract])
-    run_swift("infer", "--adapters", str(asr_adapter), *infer_arguments(rows, second, *batches))
+    prune_rows = corpus.root / "test.prune.jsonl"
+    infer_main(["--adapters", str(prune_adapter), *infer_arguments(prune_rows, first, *batches)])
+    extract_predicted_keywords(first, corpus.test, rows)
+    infer_main(["--adapters", str(asr_adapter), *infer_arguments(rows, second, *batches)])
     ours = {row["audios"][0]: row for row in read_results(result)}
     picked = {row["audios"][0]: row["response"] for row in read_results(first)}
     expected = {row["audios"][0]: row["response"] for row in read_results(second)}
@@ -81,9 +78,9 @@ def test_the_pipeline_equals_two_runs_of_swift_infer(corpus, prune_adapter, asr_
     assert all("who" in row["unlisted_keywords"] for row in ours.values())
 
 
-def test_a_killed_run_goes_on_and_loses_and_repeats_nothing(arguments, result, tmp_path):
+def test_a_killed_run_goes_on_and_loses_and_repeats_nothing(arguments, result, tmp_path, capsys):
     path = tmp_path / "result.jsonl"
-    command = sap2(*arguments, "--result_path", str(path))
+    command = [sys.executable, "-m", "sap2.cli", *arguments, "--result_path", str(path)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (path.exists() and path.read_bytes().count(b"\n") >= 2):
@@ -96,15 +93,17 @@ def test_a_killed_run_goes_on_and_loses_and_repeats_nothing(arguments, result, t
     total = len(read_results(result))
     assert 2 <= done < total
     path.write_bytes(before + b'{"id": "cut o')
-    again = run(command)
-    assert f"{total} rows, 0 failed, {done} done before" in again.stdout
+    sap2_here(*command[3:])
+    assert f"{total} rows, 0 failed, {done} done before" in capsys.readouterr().out
     assert without_seconds(path) == without_seconds(result)
 
 
 def test_two_ranks_give_the_file_of_one(arguments, result, tmp_path):
     path = tmp_path / "result.jsonl"
-    launcher = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617")
-    done = run(sap2(*arguments, "--result_path", str(path), launcher=launcher))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "sap2.cli", *arguments, "--result_path", str(path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("0 failed") == 1
     assert without_seconds(path) == without_seconds(result)
     left = sorted(file.name for file in tmp_path.iterdir())
@@ -120,7 +119,7 @@ def test_five_minutes_of_talks_come_out_with_timestamps(corpus, prune_adapter, a
     keywords.write_text("emily\nwozniak\n")
     given = ["--keywords", str(keywords), "--model", str(corpus.model), "--max_new_tokens", "8"]
     given += ["--prune-adapter", str(prune_adapter), "--asr-adapter", str(asr_adapter)]
-    run(sap2("transcribe", str(audio), *given, "--format", "json", "--output", str(output)))
+    sap2_here("transcribe", str(audio), *given, "--format", "json", "--output", str(output))
     transcript = json.loads(output.read_text(encoding="utf-8"))
     assert transcript["audio_seconds"] >= 300
     times = [time for segment in transcript["segments"] for time in (segment["start"], segment["end"])]
