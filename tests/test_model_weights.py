@@ -155,3 +155,10 @@ def test_peft_adapter_survives_saving(tiny, encode, tmp_path):
 
 def test_the_placeholder_is_no_word(model, processor):
     assert processor.tokenizer.convert_tokens_to_ids(CONTEXT_TOKEN) == model.config.sap_context_token_id
+
+
+def test_weights_without_a_tokenizer_have_no_placeholder_yet(tiny, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny / name, tmp_path)
+    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path)
+    assert model.config.sap_context_token_id is None

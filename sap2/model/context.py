@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sap2.errors import InputError
 from sap2.model.pooling import pooled_length
-from sap2.prompts import CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
+from sap2.prompts import AUDIO_TOKEN, CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
 from sap2.records import find_contexts
 from sap2.text import find_special
 
@@ -62,6 +62,8 @@ def context_token_id(source: str | os.PathLike[str], embedding_rows: int, **kwar
         tokenizer = AutoTokenizer.from_pretrained(source, **hub)
     except (OSError, ValueError):
         return None
+    if tokenizer.convert_tokens_to_ids(AUDIO_TOKEN) is None:
+        return None  # transformers makes an empty tokenizer where it finds none
     return add_sap_tokens(tokenizer, embedding_rows)
 
 
