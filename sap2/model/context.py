@@ -62,7 +62,7 @@ def context_token_id(source: str | os.PathLike[str], embedding_rows: int, **kwar
         tokenizer = AutoTokenizer.from_pretrained(source, **hub)
     except (OSError, ValueError):
         return None
-    if tokenizer.convert_tokens_to_ids(AUDIO_TOKEN) is None:
+    if AUDIO_TOKEN not in tokenizer.get_added_vocab():
         return None  # transformers makes an empty tokenizer where it finds none
     return add_sap_tokens(tokenizer, embedding_rows)
 
