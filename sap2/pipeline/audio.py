@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from sap2.errors import InputError
+
+# librosa's other reader is tried in turn; what comes of it is said by the result or by the error
+warnings.filterwarnings("ignore", message="PySoundFile failed")
+warnings.filterwarnings("ignore", message=r"librosa\.core\.audio\.__audioread_load")
 
 
 def load_samples(path: str | os.PathLike[str], sampling_rate: int) -> np.ndarray:
