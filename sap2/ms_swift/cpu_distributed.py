@@ -3,18 +3,21 @@
 Without an accelerator, accelerate names no backend for the processes of torchrun (unless it is told ``--use_cpu``,
 which turns DeepSpeed off) and then counts one process where there are several: DeepSpeed refuses to start
 ("train_batch_size is not equal to …"), plain training runs as independent copies, and ``swift infer`` writes the
-results of rank 0 alone.
-Naming gloo is the whole repair. It changes nothing where a GPU or another accelerator is present.
+results of rank 0 alone. Naming gloo is the whole repair.
+
+DeepSpeed also compiles an all-reduce through shared memory when it first runs on a CPU, which takes a minute and a C++
+compiler; gloo does the same without. Nothing changes where a GPU or another accelerator is present.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 
 
 def patch_accelerate() -> None:
-    """Let accelerate see the processes of torchrun where there is no accelerator. Calling it again does nothing."""
+    """Repair both where there is no accelerator. Calling it again does nothing."""
     from accelerate.state import PartialState
     from accelerate.utils import DistributedType
 
@@ -27,9 +30,16 @@ def patch_accelerate() -> None:
         backend, distributed_type = original(self, *args, **kwargs)
         if backend is None and int(os.environ.get("LOCAL_RANK", -1)) != -1:
             backend = "gloo"
-            if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
+            if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+                _use_gloo_alone()
+            else:
                 distributed_type = DistributedType.MULTI_CPU
         return backend, distributed_type
 
     prepare_backend._sap2_gloo = True
     PartialState._prepare_backend = prepare_backend
+
+
+def _use_gloo_alone() -> None:
+    # not "import … as": the attribute of that name is PyTorch
+    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
