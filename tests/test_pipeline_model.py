@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -295,7 +296,7 @@ def test_prompts_that_cannot_be_are_refused(loaded):
 # a run
 
 
-def test_bad_rows_are_reported_and_a_second_run_skips_what_is_done(tiny, asr, rows, tmp_path, capsys):
+def test_bad_rows_are_reported_and_a_second_run_skips_what_is_done(monkeypatch, tiny, asr, rows, tmp_path):
     short = tmp_path / "short.wav"
     import soundfile
 
@@ -313,9 +314,23 @@ def test_bad_rows_are_reported_and_a_second_run_skips_what_is_done(tiny, asr, ro
     assert "neither messages nor an audio" in found[7, "x"]
     before = (tmp_path / "r.jsonl").read_bytes()
     assert [json.loads(line)["id"] for line in before.splitlines()] == ["u0", "u1", "u2"]
+    with monkeypatch.context() as patch:  # what is left to do needs the model, bad rows alone do not
+        patch.setattr(LoadedModel, "__init__", lambda *_: pytest.fail("the model was loaded"))
+        finished = dataclasses.replace(options, val_dataset=write_jsonl(tmp_path / "done.jsonl", [*rows, bad[3]]))
+        assert run_pipeline(finished).resumed == 3
     again = run_pipeline(options)
     assert (again.resumed, again.failed) == (3, 4)
     assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+def test_what_is_wrong_with_the_input_is_found_before_anything_is_overwritten(tiny, asr, rows, tmp_path):
+    path, result = write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path / "r.jsonl"
+    result.write_text("precious\n")
+    good = PipelineOptions(path, str(result), str(tiny), None, str(asr), overwrite=True)
+    for change in ({"val_dataset": "gone.jsonl"}, {"model": str(tmp_path)}, {"asr_adapter": "gone"}):
+        with pytest.raises((ValueError, OSError)):
+            run_pipeline(dataclasses.replace(good, **change))
+        assert result.read_text() == "precious\n"
 
 
 def test_the_command_ends_with_1_where_a_row_failed(tiny, asr, rows, tmp_path, capsys):

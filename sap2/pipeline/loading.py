@@ -51,11 +51,9 @@ class LoadedModel:
         dtype: str | None = None,
         attn_impl: str | None = None,
     ):
-        folders = {stage: str(folder) for stage, folder in adapters.items() if folder is not None}
-        recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
+        folders = _folders(adapters)
+        config, recorded = read_settings(model, adapters)
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
-        config = SAP2Qwen2AudioConfig.from_pretrained(model)
-        apply_settings(config, resolve_settings({}, [*folders.values(), model]))
         self.processor = SAP2Qwen2AudioProcessor.from_pretrained(model, sap_window_size=config.sap_window_size)
         config.sap_context_token_id = self.processor.context_token_id
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -98,6 +96,24 @@ class LoadedModel:
         else:
             with self._peft.disable_adapter():
                 yield self.model
+
+
+def read_settings(
+    model: str, adapters: Mapping[str, str | None]
+) -> tuple[SAP2Qwen2AudioConfig, dict[str, dict[str, Any]]]:
+    """The model's configuration with the adapters' settings, and what each adapter's args.json says, by stage.
+
+    Raises:
+        InputError: there is no such model or adapter, or they contradict each other.
+    """
+    folders = _folders(adapters)
+    recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
+    config = SAP2Qwen2AudioConfig.from_pretrained(model)
+    return apply_settings(config, resolve_settings({}, [*folders.values(), model])), recorded
+
+
+def _folders(adapters: Mapping[str, str | None]) -> dict[str, str]:
+    return {stage: str(folder) for stage, folder in adapters.items() if folder is not None}
 
 
 def _read_args(folder: str) -> dict[str, Any]:

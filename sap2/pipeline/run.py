@@ -13,7 +13,7 @@ from sap2.errors import InputError
 from sap2.pipeline.audio import load_samples, probe_seconds
 from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
 from sap2.pipeline.decoder import Decoder, Job, Outcome, Prepared
-from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.loading import LoadedModel, read_settings
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.rows import BadRow, Item, read_items
@@ -120,37 +120,35 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
         InputError: options, adapters or an earlier result that do not fit. A bad row is reported instead.
     """
     stages = options.stage_names()
+    read_settings(options.model, options.adapters())
+    found = list(read_items(options.val_dataset, stages[0]))
+    if not found:
+        raise InputError(f"{options.val_dataset} has no rows")
     with join_ranks() as rank:
         files = ResultFiles(options.result_path, rank.index, rank.world)
         try:
-            if rank.is_first:
+            if rank.is_first:  # what could be wrong with the input was looked at before anything is overwritten
                 files.start(options.result_settings(), options.overwrite)
             rank.gather(None)
-            return _run(options, stages, files, rank)
+            return _run(options, found, files, rank)
         finally:
             files.close()
 
 
-def _run(options: PipelineOptions, stages: Sequence[str], files: ResultFiles, rank: Rank) -> PipelineReport:
-    found = list(read_items(options.val_dataset, stages[0]))
+def _run(options: PipelineOptions, found: Sequence[Item | BadRow], files: ResultFiles, rank: Rank) -> PipelineReport:
     items = [item for item in found if isinstance(item, Item)]
-    if not found:
-        raise InputError(f"{options.val_dataset} has no rows")
+    bad = [row for row in found if isinstance(row, BadRow)]
     done = files.done(item.id for item in items)
     rank.gather(None)  # all have read what is done before the first adds to it
-    device = options.device
-    if device is None and rank.world > 1:
-        device = _device_of(rank)
-    loaded = LoadedModel(options.model, options.adapters(), device, options.torch_dtype, options.attn_impl)
-    decoder = Decoder(loaded, stages, options.max_new_tokens, options.truncate_audio)
-    report = PipelineReport(rows=len(found), resumed=len(done), errors=str(files.errors))
-    worker = _Worker(decoder, files, report)
+    worker = _Worker(files, PipelineReport(rows=len(found), resumed=len(done), errors=str(files.errors)))
     if rank.is_first:
-        worker.fail([row for row in found if isinstance(row, BadRow)])
-    batches = worker.plan(items, options, report_errors=rank.is_first)
-    share = [[item for item in batch if item.id not in done] for batch in batches[rank.index :: rank.world]]
-    worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
-    return _finish(report, [item.id for item in items], files, rank)
+        worker.fail(bad)
+    if len(done) < len(items):
+        worker.load(options, rank)
+        batches = worker.plan(items, options, report_errors=rank.is_first)
+        share = [[item for item in batch if item.id not in done] for batch in batches[rank.index :: rank.world]]
+        worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
+    return _finish(worker.report, [item.id for item in items], files, rank)
 
 
 def _device_of(rank: Rank) -> str:
@@ -176,10 +174,17 @@ def _finish(report: PipelineReport, order: Sequence[str], files: ResultFiles, ra
 class _Worker:
     """The share of one rank."""
 
-    def __init__(self, decoder: Decoder, files: ResultFiles, report: PipelineReport):
-        self.decoder = decoder
+    def __init__(self, files: ResultFiles, report: PipelineReport):
         self.files = files
         self.report = report
+
+    def load(self, options: PipelineOptions, rank: Rank) -> None:
+        """Load the model; each rank takes the GPU of its number on the machine."""
+        device = options.device
+        if device is None and rank.world > 1:
+            device = _device_of(rank)
+        loaded = LoadedModel(options.model, options.adapters(), device, options.torch_dtype, options.attn_impl)
+        self.decoder = Decoder(loaded, options.stage_names(), options.max_new_tokens, options.truncate_audio)
 
     def plan(self, items: Sequence[Item], options: PipelineOptions, report_errors: bool) -> list[list[Item]]:
         """Batches of the whole test set, the same in every rank, whatever is done already."""
