@@ -44,6 +44,7 @@ def load_test_set(sources: Sources) -> TestSet:
     """
     test_set = _from_results(sources.input_files, sources.reply) if sources.input_files else _from_texts(sources)
     if sources.keywords:
+        test_set.notes.clear()  # so far about the lists of the rows, which give way
         _set_keywords(test_set, sources.keywords)
     if sources.utt2session:
         _set_sessions(test_set, sources.utt2session)
