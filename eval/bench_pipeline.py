@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +83,12 @@ def make_setup(folder: Path, talks: int) -> Setup:
         adapted = get_peft_model(SAP2Qwen2AudioForConditionalGeneration.from_pretrained(model), config)
         adapted.save_pretrained(folder / name)
     return Setup(str(model), str(folder / "prune"), str(folder / "asr"), str(folder / "test.jsonl"))
+
+
+def make_apart(folder: Path, talks: int) -> Setup:
+    """:func:`make_setup` in a process of its own: a child's peak begins with what its parent holds."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(make_setup, folder, talks).result()
 
 
 def run_two(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) -> list[Cost]:
@@ -148,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from data_tools.build_prune import build_prune
 
         folder = Path(name)
-        setup = given if all(given) else make_setup(folder / "made", args.talks)
+        setup = given if all(given) else make_apart(folder / "made", args.talks)
         rows = build_prune(setup.utterances, folder / "prune.jsonl").rows
         two = run_two(setup, folder, args.batch_size, args.max_new_tokens)
         one = run_one(setup, folder, args.batch_size, args.max_new_tokens)
