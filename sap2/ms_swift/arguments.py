@@ -114,7 +114,13 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         InputError: contradicting or impossible settings, or a backend that would bypass the context.
     """
     _check_backend(args)
-    checkpoints = [*(args.adapters or []), getattr(args, "resume_from_checkpoint", None), args.model_dir]
+    named = getattr(args, "adapter_mapping", None) or {}  # of swift deploy --adapters name=path
+    checkpoints = [
+        *(args.adapters or []),
+        *named.values(),
+        getattr(args, "resume_from_checkpoint", None),
+        args.model_dir,
+    ]
     settings = resolve_settings(flags, [folder for folder in checkpoints if folder])
     config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
     for name in FLAGS:
