@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import base64
-import re
 import sys
 import zlib
 from pathlib import Path
@@ -21,8 +20,8 @@ from sap2.model.context import expand_contexts
 from sap2.model.pooling import pooled_length
 from sap2.model.processing import pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, SAP_TOKENS
+from sap2.records import lift_inline_audio
 
-_INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
 _SKIP_CELLS = 1 << 20  # one byte each; two of a thousand bad rows share one in every second run
 
 
@@ -182,8 +181,8 @@ def _lift_inline_audio(inputs) -> None:
     inline: list[str] = []
     for message in inputs.messages:
         if message["role"] == "user" and isinstance(message["content"], str):
-            inline += (path.strip() for path in _INLINE_AUDIO.findall(message["content"]))
-            message["content"] = _INLINE_AUDIO.sub(AUDIO_TAG, message["content"])
+            message["content"], paths = lift_inline_audio(message["content"])
+            inline += paths
     audios = [audio.get("path") if isinstance(audio, dict) else audio for audio in inputs.audios]
     if inline and audios and audios != inline:
         raise InputError(f"the text names the audios {inline}, and 'audios' is {audios}; allowed: the same")
