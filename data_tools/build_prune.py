@@ -30,7 +30,7 @@ def build_prune(
         spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
         return utterance.keywords, prune_prompt(utterance.keywords), prune_reply(spoken)
 
-    return build_rows(source, output, make_turns, options or RowOptions())
+    return build_rows(source, output, make_turns, options or RowOptions(), with_transcript=True)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -64,12 +64,17 @@ def clean_utterance(utterance: Utterance, split_words: bool = False) -> CleanUtt
     return CleanUtterance(utterance.id, utterance.audio, clean_text(utterance.text or ""), keywords)
 
 
-def make_row(utterance: CleanUtterance, prompt: str, reply: str | None) -> Row:
-    """One row: the audio and the prompt, and the reply unless it is None."""
+def make_row(utterance: CleanUtterance, prompt: str, reply: str | None, with_transcript: bool = False) -> Row:
+    """One row: the audio and the prompt, and the reply unless it is None.
+
+    ``with_transcript`` adds the column ``transcript``, for a reply that does not hold it: training the spotter of
+    ``sap_pooling`` salience needs it.
+    """
     messages = [{"role": "user", "content": AUDIO_TAG + prompt}]
     if reply is not None:
         messages.append({"role": "assistant", "content": reply})
-    return {"id": utterance.id, "messages": messages, "audios": [utterance.audio]}
+    row: Row = {"id": utterance.id, "messages": messages, "audios": [utterance.audio]}
+    return {**row, "transcript": utterance.text} if with_transcript and reply is not None else row
 
 
 def row_random(seed: int, utterance_id: str) -> random.Random:
@@ -87,10 +92,12 @@ def build_rows(
     make_turns: MakeTurns,
     options: RowOptions,
     finish: Callable[[], object] | None = None,
+    with_transcript: bool = False,
 ) -> BuildReport:
     """Stream the utterances of ``source`` into rows at ``output``, which appears whole or not at all.
 
-    ``finish`` is called after the last row and before the output takes its name.
+    ``finish`` is called after the last row and before the output takes its name; ``with_transcript`` as in
+    :func:`make_row`.
 
     Raises:
         ValueError: a record is not an utterance, or has no transcript although the row needs one.
@@ -98,7 +105,7 @@ def build_rows(
     report = BuildReport()
 
     def rows() -> Iterator[Row]:
-        yield from _rows(source, make_turns, options, report)
+        yield from _rows(source, make_turns, options, report, with_transcript)
         if finish:
             finish()
 
@@ -107,7 +114,11 @@ def build_rows(
 
 
 def _rows(
-    source: str | os.PathLike[str], make_turns: MakeTurns, options: RowOptions, report: BuildReport
+    source: str | os.PathLike[str],
+    make_turns: MakeTurns,
+    options: RowOptions,
+    report: BuildReport,
+    with_transcript: bool,
 ) -> Iterator[Row]:
     for where, raw in progress(read_utterances(source), "rows"):
         utterance = clean_utterance(raw, options.split_words)
@@ -122,7 +133,7 @@ def _rows(
             raise ValueError(f"{where}: {error}") from None
         report.rows += 1
         report.keywords += len(keywords)
-        yield make_row(utterance, prompt, reply if options.with_reply else None)
+        yield make_row(utterance, prompt, reply if options.with_reply else None, with_transcript)
 
 
 def add_row_options(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,9 @@ class TokenCounter:
 
     def __init__(self, model: str | os.PathLike[str], window: int | None = None) -> None:
         folder = Path(model)
-        self.window = window if window is not None else _read(folder / "config.json").get("sap_window_size", 2)
+        config = _read(folder / "config.json")
+        self.window = window if window is not None else config.get("sap_window_size", 2)
+        self.min_positions = config.get("sap_min_positions", 0)
         if not isinstance(self.window, int) or self.window < 1:
             raise ValueError(f"window {self.window!r} must be a whole number from 1")
         self.max_seconds = float(_read(folder / "preprocessor_config.json").get("chunk_length", MAX_SECONDS))
@@ -68,7 +70,7 @@ class TokenCounter:
         for span in parts.contexts:
             length = len(self._plain.encode(span.body, add_special_tokens=False).ids)
             context += length
-            pooled += -(-length // self.window)  # ceil
+            pooled += max(-(-length // self.window), min(length, self.min_positions))
         fixed = sum(self._length(text) for text in self._texts(parts)) + 2 * len(parts.contexts)
         fixed += sum(_audio_tokens(length, self.max_seconds) for length in seconds)
         return TokenCounts(context, pooled, fixed + context, fixed + pooled)

@@ -15,6 +15,7 @@ from importlib import import_module
 VARIABLE = "SAP2_AUTOLOAD"
 _HOOKS = {
     # ms-swift module: function of sap2.ms_swift.register to call once it has been executed
+    "swift.utils.hub_utils": "register_names",
     "swift.arguments.base_args.base_args": "register_arguments",
     "swift.model": "register_model",
     "swift.template": "register_template",

@@ -69,14 +69,16 @@ def upstream(tiny):
 
 @pytest.fixture(scope="session")
 def shared_model(tiny):
-    from sap2 import SAP2Qwen2AudioForConditionalGeneration
+    from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration
 
-    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
+    config = SAP2Qwen2AudioConfig.from_pretrained(tiny)
+    config.sap_pooling = "attention"
+    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, config=config)
 
 
 @pytest.fixture
 def model(shared_model):
-    """The tiny checkpoint in our class, as loaded, in evaluation mode."""
+    """The tiny checkpoint in our class, as loaded, in evaluation mode, with the paper's pooling."""
     yield shared_model.eval()
     shared_model.zero_grad()
 

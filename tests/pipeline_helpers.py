@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 
+from sap2.model.encoder import trim_features
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.pipeline.audio import load_samples
@@ -23,7 +24,7 @@ SYSTEM = "You are a helpful assistant."
 
 
 def make_adapter(
-    tiny: Path, folder: Path, seed: int = 0, targets: str = LLM_AND_PROJECTOR, learn=None, wavs=(), steps=20, **args
+    tiny: Path, folder: Path, seed: int = 0, targets: str = LLM_AND_PROJECTOR, learn=None, wavs=(), steps=40, **args
 ) -> Path:
     """A LoRA checkpoint as ms-swift leaves it (weights, adapter_config.json, args.json).
 
@@ -62,8 +63,8 @@ def _train(model, processor, stage, lists, reply, wavs, steps):
     inputs = encoder.collate(full, torch.device("cpu"))
     labels = torch.full_like(inputs["input_ids"], -100)
     labels[:, -len(answer) :] = inputs["input_ids"][:, -len(answer) :]
-    inputs["input_features"] = torch.stack([item.features for item in heard])
-    inputs["feature_attention_mask"] = torch.stack([item.mask for item in heard])
+    features, mask = torch.stack([item.features for item in heard]), torch.stack([item.mask for item in heard])
+    inputs["input_features"], inputs["feature_attention_mask"] = trim_features(features, mask)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-3, betas=(0.9, 0.98))
     for _ in range(steps):
         loss = model(**inputs, labels=labels).loss

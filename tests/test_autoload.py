@@ -227,7 +227,13 @@ def test_without_flags_settings_are_resolved_and_checked(patched, tiny, monkeypa
     assert args.sap_window_size == 4 and args.sap_hidden_size == 128
     assert args.get_model_kwargs() == {
         "model": "m",
-        "sap_settings": {"sap_window_size": 4, "sap_pooling": "attention", "sap_num_heads": 4, "sap_hidden_size": 128},
+        "sap_settings": {
+            "sap_window_size": 4,
+            "sap_min_positions": 0,
+            "sap_pooling": "salience",
+            "sap_num_heads": 4,
+            "sap_hidden_size": 128,
+        },
     }
     args.get_template()
     assert args.counted

@@ -16,11 +16,11 @@ def small(**settings):
     return SAP2Qwen2AudioConfig(text_config=text, **settings)
 
 
-def test_defaults_are_those_of_the_paper():
+def test_defaults():
     config = SAP2Qwen2AudioConfig()
     assert config.model_type == "sap_qwen2_audio"
     assert isinstance(config, Qwen2AudioConfig)
-    assert (config.sap_window_size, config.sap_pooling, config.sap_num_heads) == (2, "attention", 4)
+    assert (config.sap_window_size, config.sap_pooling, config.sap_num_heads) == (2, "salience", 4)
     assert config.sap_hidden_size is None and config.sap_context_token_id is None
     assert config.sap_truncate_audio is False
 
@@ -33,7 +33,7 @@ def test_defaults_are_those_of_the_paper():
         ({"sap_window_size": True}, r"window_size is True; allowed: an integer from 1"),
         ({"sap_num_heads": 0}, r"num_heads is 0; allowed: an integer from 1"),
         ({"sap_num_heads": 3}, r"num_heads 3 does not divide hidden_size 32"),
-        ({"sap_pooling": "max"}, r"pooling is 'max'; allowed: attention, mean"),
+        ({"sap_pooling": "max"}, r"pooling is 'max'; allowed: attention, mean, salience"),
         ({"sap_hidden_size": 4096}, r"--compressor_hidden_size\) is 4096; .* only its width is allowed: 32"),
     ],
 )
@@ -65,6 +65,7 @@ def test_saved_and_loaded(tmp_path):
     assert content["model_type"] == "sap_qwen2_audio"
     assert {name: content[name] for name in SAP_FIELDS} == {
         "sap_window_size": 4,
+        "sap_min_positions": 0,
         "sap_pooling": "mean",
         "sap_num_heads": 8,
         "sap_hidden_size": 32,

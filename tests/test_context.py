@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sap2.errors import InputError
-from sap2.model.context import add_sap_tokens, expand_contexts, tokenize_context
+from sap2.model.context import Context, add_sap_tokens, expand_contexts, tokenize_context
 from sap2.prompts import (
     AUDIO_TAG,
     AUDIO_TOKEN,
@@ -20,6 +20,7 @@ from sap2.prompts import (
 from sap2.text import clean_keywords
 from sap2.tiny.checkpoint import SPECIAL_TOKENS, VOCABULARY_ROWS, build_tokenizer
 
+NOTHING = Context([], [], [])
 S, E, C, A = START_OF_CONTEXT, END_OF_CONTEXT, CONTEXT_TOKEN, AUDIO_TAG
 
 
@@ -40,36 +41,36 @@ def ids_of(tokenizer, text):
 
 @pytest.mark.parametrize("window", [1, 2, 3, 7, 100])
 def test_a_context_becomes_its_pooled_length(tokenizer, window):
-    texts, context_ids = expand(tokenizer, f"{A}before {S}emily{E} after", window=window)
-    assert context_ids == [ids_of(tokenizer, "emily")]
+    texts, contexts = expand(tokenizer, f"{A}before {S}emily{E} after", window=window)
+    assert [c.ids for c in contexts] == [ids_of(tokenizer, "emily")]
     assert texts == [f"{A}before {S}{C * -(-5 // window)}{E} after"]
 
 
 def test_a_context_belongs_to_the_last_audio_before_it(tokenizer):
-    texts, context_ids = expand(
+    texts, contexts = expand(
         tokenizer, f"{A}{A}x{S}ab{E}", "no audio in this turn", f"{A}{S}{E}{A}y{A}{S}cde{E}z", "end"
     )
     assert texts == [f"{A}{A}x{S}{C}{E}", "no audio in this turn", f"{A}{S}{E}{A}y{A}{S}{C}{C}{E}z", "end"]
-    assert context_ids == [[], ids_of(tokenizer, "ab"), [], [], ids_of(tokenizer, "cde")]
+    assert [c.ids for c in contexts] == [[], ids_of(tokenizer, "ab"), [], [], ids_of(tokenizer, "cde")]
 
 
 def test_a_context_may_follow_its_audio_in_a_later_turn(tokenizer):
-    assert expand(tokenizer, A, f"{S}ab{E}").context_ids == [ids_of(tokenizer, "ab")]
+    assert expand(tokenizer, A, f"{S}ab{E}").contexts[0].ids == ids_of(tokenizer, "ab")
 
 
 def test_no_context_changes_nothing(tokenizer):
-    assert expand(tokenizer, f"{A}hello", "again") == ([f"{A}hello", "again"], [[]])
+    assert expand(tokenizer, f"{A}hello", "again") == ([f"{A}hello", "again"], [NOTHING])
     assert expand(tokenizer) == ([], [])
     assert expand(tokenizer, "text only") == (["text only"], [])
 
 
 def test_an_empty_context_has_no_placeholder(tokenizer):
-    assert expand(tokenizer, f"{A}{S}{E}") == ([f"{A}{S}{E}"], [[]])
+    assert expand(tokenizer, f"{A}{S}{E}") == ([f"{A}{S}{E}"], [NOTHING])
 
 
 @pytest.mark.parametrize("text", [f"{A}{S}none{E}", f"{A}{S} {E}"])
 def test_any_other_context_has_one(tokenizer, text):
-    (expanded,), (ids,) = expand(tokenizer, text)
+    (expanded,), ((ids, _, _),) = expand(tokenizer, text)
     assert len(ids) > 0 and expanded.count(C) == -(-len(ids) // 2)
 
 
@@ -108,7 +109,7 @@ def test_special_tokens_among_the_keywords_are_refused(tokenizer, token):
 
 def test_plain_text_about_markup_is_text(tokenizer):
     body = "a < b, c|d, <b>, im_end"
-    (ids,) = expand(tokenizer, f"{A}{S}{body}{E}").context_ids
+    ((ids, _, _),) = expand(tokenizer, f"{A}{S}{body}{E}").contexts
     assert tokenizer.decode(ids) == body
 
 
@@ -119,8 +120,8 @@ def test_a_long_context_is_named_by_its_beginning(tokenizer):
 
 
 def test_the_processor_marks_audio_with_its_own_token(tokenizer):
-    texts, context_ids = expand(tokenizer, f"{AUDIO_TOKEN}{S}ab{E} {A}", mark=AUDIO_TOKEN)
-    assert texts == [f"{AUDIO_TOKEN}{S}{C}{E} {A}"] and len(context_ids) == 1
+    texts, contexts = expand(tokenizer, f"{AUDIO_TOKEN}{S}ab{E} {A}", mark=AUDIO_TOKEN)
+    assert texts == [f"{AUDIO_TOKEN}{S}{C}{E} {A}"] and len(contexts) == 1
 
 
 text = st.text(st.one_of(st.characters(), st.sampled_from(list("<|>＜｜＞\u200b\u00ad ,")))) | st.lists(
@@ -134,7 +135,7 @@ text = st.text(st.one_of(st.characters(), st.sampled_from(list("<|>＜｜＞\u20
 @given(st.lists(text, max_size=4))
 def test_cleaned_keywords_are_never_a_token(tokenizer, untrusted):
     keywords = clean_keywords(untrusted)
-    (expanded,), (ids,) = expand(tokenizer, f"{A}{format_context(keywords)}")
+    (expanded,), ((ids, _, _),) = expand(tokenizer, f"{A}{format_context(keywords)}")
     assert set(ids).isdisjoint(tokenizer.all_special_ids)
     assert expanded == f"{A}{S}{C * -(-len(ids) // 2)}{E}"
     assert tokenizer.decode(ids) == format_context(keywords).removeprefix(S).removesuffix(E)
@@ -147,14 +148,14 @@ def test_uncleaned_text_is_refused_or_plain(tokenizer, untrusted):
         expanded = expand(tokenizer, f"{A}{S}{untrusted}{E}")
     except InputError:
         return
-    assert set(expanded.context_ids[0]).isdisjoint(tokenizer.all_special_ids)
+    assert set(expanded.contexts[0].ids).isdisjoint(tokenizer.all_special_ids)
     assert (expanded.texts[0].count(S), expanded.texts[0].count(E), expanded.texts[0].count(A)) == (1, 1, 1)
 
 
 def test_keywords_are_tokenized_without_special_tokens(tokenizer):
     """Even a special token that no rule knows would come out as plain characters."""
     tokenizer.add_special_tokens({"extra_special_tokens": ["§secret§"]}, replace_extra_special_tokens=False)
-    assert len(tokenize_context(tokenizer, "§secret§")) > 1
+    assert len(tokenize_context(tokenizer, "§secret§").ids) > 1
 
 
 def test_tokens_are_added_once_and_keep_the_others():
@@ -179,3 +180,29 @@ def test_tokens_that_do_not_fit_the_embedding_are_refused(spare):
 def test_tokens_that_just_fit_are_taken():
     tokenizer = build_tokenizer()
     assert add_sap_tokens(tokenizer, len(tokenizer) + 3) == len(tokenizer) - 1
+
+
+@pytest.mark.parametrize(
+    "body, keywords, numbers",
+    [
+        ("ab, c", ["ab", " c"], [1, 1, 1, 2, 2]),
+        ("ab,c,", ["ab", "c", ""], [1, 1, 1, 2, 2]),
+        ("ab cd", ["ab", "cd"], [1, 1, 2, 2, 2]),
+        (" ab", ["ab"], [1, 1, 1]),
+        ("é, x", ["é", " x"], [1, 1, 1, 2, 2]),  # two bytes
+        ("", [], []),
+    ],
+)
+def test_each_token_belongs_to_a_keyword(tokenizer, body, keywords, numbers):
+    context = tokenize_context(tokenizer, body)
+    assert context.keywords == keywords
+    assert context.numbers == numbers and len(context.ids) == len(numbers)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=6), max_size=6))
+def test_keyword_numbers_are_in_order_and_have_a_keyword(texts):
+    tokenizer = build_tokenizer()
+    context = tokenize_context(tokenizer, format_context(clean_keywords(texts))[len(S) : -len(E)])
+    assert context.numbers == sorted(context.numbers) and len(context.numbers) == len(context.ids)
+    assert not context.numbers or 1 <= context.numbers[0] <= context.numbers[-1] <= len(context.keywords)

@@ -45,6 +45,7 @@ def calls_of(script: Path, folder: Path) -> list[list[str]]:
         (programs / name).chmod(stat.S_IRWXU)
     record = folder / "calls.jsonl"
     given = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "CALLS": str(record), "WORK": str(folder / "work")}
+    given["RUN"] = str(folder / "run")
     subprocess.run(["bash", script], env={**os.environ, **VARIABLES, **given}, cwd=ROOT, check=True, timeout=60)
     return [json.loads(line) for line in record.read_text().splitlines()]
 
@@ -105,6 +106,7 @@ def check(monkeypatch, call: list[str]) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(EXAMPLES)))
 def test_every_flag_of_every_example_exists(monkeypatch, tmp_path, script):
+    monkeypatch.syspath_prepend(str(script.parent))  # of commands that lie beside it
     calls = calls_of(script, tmp_path)
     assert calls
     for call in calls:

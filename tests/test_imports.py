@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "swift", "peft", "accelerate", "deepspeed"}
-BENCHMARKS = {"eval.bench_pooling", "eval.bench_context", "eval.bench_pipeline"}
+HEAVY = {"eval.bench_pooling", "eval.bench_context", "eval.bench_pipeline", "eval.ablation", "eval.ablation_report"}
+"""Commands of eval/ that run the model."""
 
 
 def module_name(path: Path) -> str:
@@ -77,11 +78,11 @@ def test_modules_were_found():
 
 
 @pytest.mark.parametrize(
-    "module", ["sap2", "sap2._autoload", "sap2.errors", "sap2.prompts", "sap2.text", "sap2.records"]
+    "module", ["sap2", "sap2._autoload", "sap2.errors", "sap2.prompts", "sap2.text", "sap2.records", "sap2.shipped"]
 )
 def test_the_first_layer_needs_the_standard_library_alone(module):
     assert reached(module) <= sys.stdlib_module_names
-    allowed = {"sap2", "sap2._autoload", "sap2.errors", "sap2.prompts", "sap2.text", "sap2.records"}
+    allowed = {"sap2", "sap2._autoload", "sap2.errors", "sap2.prompts", "sap2.text", "sap2.records", "sap2.shipped"}
     lazily = {"sap2.ms_swift.register"} if module == "sap2._autoload" else set()
     assert within(module) <= allowed | lazily
 
@@ -107,6 +108,7 @@ def test_the_plug_knows_no_command(module):
         "prompts",
         "text",
         "records",
+        "shipped",
     }
 
 
@@ -115,7 +117,7 @@ def test_ms_swift_is_imported_in_one_place():
     assert {name for name in users if not name.startswith("sap2.ms_swift")} <= {"sap2._probe"}
 
 
-TOOLS = sorted(name for name in MODULES if name.split(".")[0] in {"data_tools", "eval"} and name not in BENCHMARKS)
+TOOLS = sorted(name for name in MODULES if name.split(".")[0] in {"data_tools", "eval"} and name not in HEAVY)
 
 
 @pytest.mark.parametrize("module", TOOLS)

@@ -40,7 +40,26 @@ def test_every_tensor_of_a_hub_checkpoint_is_in_place(tiny, model, upstream):
 
 def test_loading_report_is_clean(tiny):
     _, info = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, output_loading_info=True)
-    assert not any(info.get(name) for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any(info.get(name) for name in ("unexpected_keys", "mismatched_keys"))
+    assert {name.split(".spotter.")[0] for name in info["missing_keys"]} == {"model.context_pooling"}
+
+
+def test_a_checkpoint_without_a_spotter_gets_an_untrained_one(tiny):
+    one, other = (SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).model.context_pooling for _ in "ab")
+    assert not one.spotter.symbols.weight.any() and not one.spotter.symbols.bias.any()
+    assert one.spotter.hidden.weight.any() and same_tensors(one.state_dict(), other.state_dict())
+
+
+def test_a_trained_spotter_is_saved_and_loaded_and_other_poolings_do_without(tiny, tmp_path):
+    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
+    torch.nn.init.normal_(model.model.context_pooling.spotter.symbols.weight)
+    model.save_pretrained(tmp_path)
+    again = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path)
+    assert same_tensors(again.state_dict(), model.state_dict())
+    config = SAP2Qwen2AudioConfig.from_pretrained(tmp_path)
+    config.sap_pooling = "mean"
+    plain = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path, config=config)
+    assert plain.model.context_pooling.spotter is None
 
 
 def changed_checkpoint(tiny, folder, change):

@@ -40,6 +40,7 @@ def test_one_text_with_a_context(processor, speeches):
         "feature_attention_mask",
         "context_input_ids",
         "context_attention_mask",
+        "context_spellings",
     }
     tokens = audio_token_count(int(inputs["feature_attention_mask"].sum()))
     text = f"{AUDIO_BOS}{AUDIO_TOKEN * tokens}{AUDIO_EOS}before {context(CONTEXT_TOKEN * 3)} after"
@@ -47,6 +48,7 @@ def test_one_text_with_a_context(processor, speeches):
     assert inputs["context_input_ids"].tolist() == [ids_of(processor, "emily")]
     assert inputs["context_attention_mask"].tolist() == [[1] * 5]
     assert inputs["context_input_ids"].dtype == inputs["context_attention_mask"].dtype == torch.int64
+    assert inputs["context_spellings"].tolist() == [[[ord(letter) + 1 for letter in "emily"]]]
 
 
 def test_row_i_of_the_contexts_belongs_to_audio_i(processor, speeches):

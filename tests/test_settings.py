@@ -21,7 +21,13 @@ from sap2.ms_swift.settings import Recorded, recorded_settings, resolve_settings
 from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
 
 COMMANDS = {"sft": SftArguments, "infer": InferArguments, "export": ExportArguments, "deploy": DeployArguments}
-TRAINED = {"sap_window_size": 4, "sap_pooling": "attention", "sap_num_heads": 8, "sap_hidden_size": 128}
+TRAINED = {
+    "sap_window_size": 4,
+    "sap_min_positions": 0,
+    "sap_pooling": "salience",
+    "sap_num_heads": 8,
+    "sap_hidden_size": 128,
+}
 
 
 @pytest.fixture
@@ -61,7 +67,8 @@ def settings_of(args):
 def test_defaults(parse):
     assert settings_of(parse("sft")) == {
         "sap_window_size": 2,
-        "sap_pooling": "attention",
+        "sap_min_positions": 0,
+        "sap_pooling": "salience",
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
     }
@@ -86,6 +93,8 @@ def test_both_names_of_the_tuner(parse, command, flag):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--sap_min_positions", "x"], r"--sap_min_positions is 'x'; allowed: an integer from 0"),
+        (["--sap_min_positions", "8", "--sap_pooling", "mean"], r"min_positions is 8 with pooling 'mean'; allowed: 0"),
         (["--sap_window_size", "0"], r"window_size is 0; allowed: an integer from 1"),
         (["--sap_window_size", "-2"], r"window_size is -2; allowed: an integer from 1"),
         (["--sap_window_size", "x"], r"--sap_window_size is 'x'; allowed: an integer from 1"),
@@ -97,7 +106,7 @@ def test_both_names_of_the_tuner(parse, command, flag):
             ["--compressor_hidden_size", "4096"],
             r"--compressor_hidden_size\) is 4096; .* only its width is allowed: 128",
         ),
-        (["--sap_pooling", "max"], r"pooling is 'max'; allowed: attention, mean"),
+        (["--sap_pooling", "max"], r"pooling is 'max'; allowed: attention, mean, salience"),
         (["--truncation_strategy", "split"], r"--truncation_strategy split would part a row .*; allowed: delete, left"),
     ],
 )
@@ -173,7 +182,7 @@ def test_repeating_a_setting_is_allowed(parse, adapter):
 )
 @pytest.mark.parametrize(
     ("flag", "value", "trained"),
-    [("--sap_window_size", "2", 4), ("--num_attention_heads", "4", 8), ("--sap_pooling", "mean", "attention")],
+    [("--sap_window_size", "2", 4), ("--num_attention_heads", "4", 8), ("--sap_pooling", "mean", "salience")],
 )
 def test_a_contradiction_names_both(parse, adapter, command, how, flag, value, trained):
     message = rf"{flag} {value} contradicts {re.escape(str(adapter))}, which was trained with {flag} {trained}; allowed"

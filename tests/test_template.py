@@ -58,7 +58,7 @@ def test_a_whole_row(training, wavs):
         f"Audio 1: <|audio_bos|>{AUDIO_TOKEN}*{count}<|audio_eos|>\nTranscribe: "
         f"{START_OF_CONTEXT}{CONTEXT_TOKEN}*7{END_OF_CONTEXT}!<|im_end|>\n<|im_start|>assistant\nhi guys<|im_end|>\n"
     )
-    assert encoded["context_ids"] == [training.tokenizer("emily, wozniak")["input_ids"]]
+    assert [c.ids for c in encoded["contexts"]] == [training.tokenizer("emily, wozniak")["input_ids"]]
     assert encoded["input_features"].shape == (1, 128, 800)
     assert audio_token_count(int(encoded["feature_attention_mask"].sum())) == count
 
@@ -103,7 +103,7 @@ def test_row_of_the_original_readme(training, wavs):
     assert encoded["input_ids"] == plain["input_ids"]
     assert len(encoded["input_features"]) == 1
     assert torch.equal(encoded["input_features"], plain["input_features"])
-    assert encoded["context_ids"] == [training.tokenizer("emily wozniak macintosh")["input_ids"]]
+    assert [c.ids for c in encoded["contexts"]] == [training.tokenizer("emily wozniak macintosh")["input_ids"]]
 
 
 @pytest.mark.parametrize("form", ["inline", "string", "list", "dict", "bytes", "base64", "no tag", "openai"])
@@ -122,7 +122,7 @@ def test_forms_of_an_audio(training, wavs, form):
     }
     encoded, expected = training.encode(rows[form]), training.encode(rows["list"])
     assert encoded["input_ids"] == expected["input_ids"]
-    assert encoded["context_ids"] == expected["context_ids"]
+    assert encoded["contexts"] == expected["contexts"]
     assert torch.equal(encoded["input_features"], expected["input_features"])
 
 
@@ -138,7 +138,10 @@ def test_several_audios_and_contexts(training, wavs):
     encoded = training.encode(
         row(f"<audio>a<audio>{context('bc')}<audio>{context('defg')}", [wavs[1], wavs[0], wavs[2]])
     )
-    assert encoded["context_ids"] == [[], *(training.tokenizer(text)["input_ids"] for text in ("bc", "defg"))]
+    assert [c.ids for c in encoded["contexts"]] == [
+        [],
+        *(training.tokenizer(text)["input_ids"] for text in ("bc", "defg")),
+    ]
     expected = [audio_tokens(wavs[index]) for index in (1, 0, 2)]
     found = re.findall(r"Audio (\d): <\|audio_bos\|><\|AUDIO\|>\*(\d+)", text_of(training, encoded))
     assert found == [(str(number), str(count)) for number, count in enumerate(expected, 1)]
@@ -154,14 +157,14 @@ def test_several_turns(training, wavs):
         {"role": "assistant", "content": "reply two"},
     ]
     encoded = training.encode({"messages": turns, "audios": wavs[:2]})
-    assert [len(ids) for ids in encoded["context_ids"]] == [2, 4]
+    assert [len(c.ids) for c in encoded["contexts"]] == [2, 4]
     learned = training.tokenizer.decode([label for label in encoded["labels"] if label != -100])
     assert learned == "reply one<|im_end|>\nreply two<|im_end|>\n"
 
 
 def test_prompt_without_keywords(training, wavs):
     encoded = training.encode(row("<audio>" + asr_prompt([]), [wavs[0]]))
-    assert "context_ids" not in encoded
+    assert "contexts" not in encoded
     assert f"{START_OF_CONTEXT}{END_OF_CONTEXT}" in text_of(training, encoded)
 
 
@@ -196,7 +199,7 @@ def test_truncation_keeps_the_placeholders(make_template, training, wavs, strate
     assert len(cut["input_ids"]) == len(cut["labels"]) == 150 < len(whole["input_ids"])
     for token in (training.config.audio_token_id, training.config.sap_context_token_id):
         assert cut["input_ids"].count(token) == whole["input_ids"].count(token) > 0
-    assert cut["context_ids"] == whole["context_ids"]
+    assert cut["contexts"] == whole["contexts"]
     end = whole["input_ids"][-10:]
     assert (cut["input_ids"][-10:] == end) is (strategy == "left")
 
@@ -222,8 +225,15 @@ def test_mixed_rows_make_one_batch(tiny, training, wavs):
     ]
     encoded = [training.encode(one) for one in rows]
     batch = training.data_collator([dict(one) for one in encoded])
-    assert batch["input_features"].shape == (4, 128, 800)
-    assert batch["context_attention_mask"].sum(-1).tolist() == [5, 0, 0, 7]
+    longest = int(batch["feature_attention_mask"].sum(-1).max())
+    assert batch["input_features"].shape[:2] == (4, 128)
+    assert longest < batch["input_features"].shape[2] < longest + 40  # not the model's whole window
+    assert batch["context_attention_mask"].tolist() == [
+        [1] * 5 + [0] * 2,
+        [0] * 7,
+        [0] * 7,
+        [1, 1, 2, 2, 2, 3, 3],
+    ]
     assert batch["labels"].shape == batch["input_ids"].shape
     model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).eval()
     losses, counts = [], []

@@ -83,7 +83,7 @@ def test_cleaned_keywords_leave_the_turns_as_they_are(training, wavs, untrusted)
     special = set(training.tokenizer.all_special_ids)
     found = training.tokenizer.convert_ids_to_tokens([i for i in encoded["input_ids"] if i in special])
     outline = [token for i, token in enumerate(found) if i == 0 or token != found[i - 1]]
-    pooled = [CONTEXT_TOKEN] if "context_ids" in encoded else []
+    pooled = [CONTEXT_TOKEN] if "contexts" in encoded else []
     assert outline == [
         *("<|im_start|>", "<|im_end|>", "<|im_start|>", "<|audio_bos|>", AUDIO_TOKEN, "<|audio_eos|>"),
         *(START_OF_CONTEXT, *pooled, END_OF_CONTEXT),

@@ -6,7 +6,7 @@ from transformers import AutoConfig, Qwen2AudioConfig
 
 from sap2.model.pooling import check_pooling
 
-SAP_FIELDS = ("sap_window_size", "sap_pooling", "sap_num_heads", "sap_hidden_size")
+SAP_FIELDS = ("sap_window_size", "sap_min_positions", "sap_pooling", "sap_num_heads", "sap_hidden_size")
 """The settings that a trained model depends on."""
 
 
@@ -15,6 +15,8 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
 
     Args:
         sap_window_size: context tokens that become one embedding (paper: 2, 4 and 8 tried, 2 is best).
+        sap_min_positions: with ``salience``, a context is never compressed to fewer embeddings than this; 0: always to
+            ceil(tokens / window).
         sap_pooling: how a window is pooled; see :class:`sap2.model.pooling.SpeechDrivenPooling`.
         sap_num_heads: attention heads of the pooling layer.
         sap_hidden_size: width of the pooling layer; None or the width of the language model, nothing else.
@@ -29,7 +31,8 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
     model_type = "sap_qwen2_audio"
 
     sap_window_size: int = 2
-    sap_pooling: str = "attention"
+    sap_min_positions: int = 0
+    sap_pooling: str = "salience"
     sap_num_heads: int = 4
     sap_hidden_size: int | None = None
     sap_context_token_id: int | None = None
@@ -60,7 +63,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
                 f"the language model, so that only its width is allowed: {width}"
             )
         try:
-            check_pooling(width, self.sap_num_heads, self.sap_window_size, self.sap_pooling)
+            check_pooling(width, self.sap_num_heads, self.sap_window_size, self.sap_pooling, self.sap_min_positions)
         except ValueError as error:
             raise ValueError(f"SAP² settings (sap_*): {error}") from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import os
+import re
 import threading
 import weakref
 from collections.abc import Sequence
@@ -21,11 +23,25 @@ _READERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, PreTrainedTokenizer
 _LOCK = threading.Lock()
 
 
+class Context(NamedTuple):
+    """A tokenised list of keywords.
+
+    Attributes:
+        ids: its tokens.
+        numbers: the keyword that each token belongs to, from 1 and in order; a separator belongs to the one before it.
+        keywords: as they stand in the list.
+    """
+
+    ids: list[int]
+    numbers: list[int]
+    keywords: list[str]
+
+
 class Expanded(NamedTuple):
-    """Texts whose contexts are placeholders, and the context token ids of each audio ([] where it has none)."""
+    """Texts whose contexts are placeholders, and the context of each audio (an empty one where it has none)."""
 
     texts: list[str]
-    context_ids: list[list[int]]
+    contexts: list[Context]
 
 
 def add_sap_tokens(tokenizer: PreTrainedTokenizerBase, embedding_rows: int) -> int:
@@ -67,8 +83,9 @@ def context_token_id(source: str | os.PathLike[str], embedding_rows: int, **kwar
     return add_sap_tokens(tokenizer, embedding_rows)
 
 
-def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]:
-    """Token ids of the keywords, as plain text.
+def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> Context:
+    """The keywords between two delimiters, as plain text. They are divided at commas, or at spaces where there is none
+    (:func:`sap2.prompts.parse_keywords`).
 
     Keywords come from slides and can be anything: no part of them may become a special token.
 
@@ -82,8 +99,18 @@ def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> list[int]
             f"(sap2.text.clean_keywords makes it plain)"
         )
     reader = _plain_reader(tokenizer)
-    ids: list[int] = reader(body, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids
+    encoded = reader(body, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    keywords, starts = _divide(body)
+    numbers = [bisect.bisect_right(starts, end - 1) for _, end in encoded["offset_mapping"]]
+    return Context(encoded["input_ids"], numbers, keywords)
+
+
+def _divide(body: str) -> tuple[list[str], list[int]]:
+    """The keywords, and where the part of each begins, its separators before the next."""
+    if "," in body:
+        return body.split(","), [0, *(comma.end() for comma in re.finditer(",", body))]
+    words = list(re.finditer(r"\S+", body))
+    return [word[0] for word in words], [0, *(word.end() for word in words[:-1])]
 
 
 def _plain_reader(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -99,7 +126,11 @@ def _plain_reader(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase
 
 
 def expand_contexts(
-    texts: Sequence[str], audio_mark: str, tokenizer: PreTrainedTokenizerBase, window_size: int | None
+    texts: Sequence[str],
+    audio_mark: str,
+    tokenizer: PreTrainedTokenizerBase,
+    window_size: int | None,
+    min_positions: int = 0,
 ) -> Expanded:
     """Replace the contexts of a conversation by their placeholders.
 
@@ -110,34 +141,36 @@ def expand_contexts(
         audio_mark: what marks the place of an audio in them (``<audio>``, or ``<|AUDIO|>``).
         window_size: for one placeholder per window; None: one for each context that has a token, for a caller that
             repeats the ids itself.
+        min_positions: see :func:`sap2.model.pooling.pooled_length`.
 
     Raises:
         InputError: a delimiter is missing, in the wrong order or nested; a context without an audio before it; two
             contexts for one audio; a special token among the keywords.
     """
     expanded: list[str] = []
-    context_ids: list[list[int] | None] = []
+    contexts: list[Context | None] = []
     for text in texts:
         pieces, position = [], 0
         try:
-            contexts = find_contexts(text)
+            found = find_contexts(text)
         except ValueError as error:
             raise InputError(str(error)) from None
-        for context in contexts:
+        for context in found:
             before = text[position : context.start]
-            context_ids += [None] * before.count(audio_mark)
-            ids = tokenize_context(tokenizer, context.body)
-            if not context_ids:
+            contexts += [None] * before.count(audio_mark)
+            tokenized = tokenize_context(tokenizer, context.body)
+            if not contexts:
                 raise InputError(f"the context {_shorten(context.body)!r} has no audio before it; allowed: audio first")
-            if context_ids[-1] is not None:
-                raise InputError(f"audio {len(context_ids)} has two contexts; allowed: one context for each audio")
-            context_ids[-1] = ids
-            placeholders = CONTEXT_TOKEN * pooled_length(len(ids), window_size or max(1, len(ids)))
+            if contexts[-1] is not None:
+                raise InputError(f"audio {len(contexts)} has two contexts; allowed: one context for each audio")
+            contexts[-1] = tokenized
+            length = len(tokenized.ids)
+            placeholders = CONTEXT_TOKEN * pooled_length(length, window_size or max(1, length), min_positions)
             pieces += [before, START_OF_CONTEXT, placeholders, END_OF_CONTEXT]
             position = context.end
-        context_ids += [None] * text.count(audio_mark, position)
+        contexts += [None] * text.count(audio_mark, position)
         expanded.append("".join([*pieces, text[position:]]))
-    return Expanded(expanded, [ids or [] for ids in context_ids])
+    return Expanded(expanded, [context or Context([], [], []) for context in contexts])
 
 
 def _shorten(text: str, length: int = 40) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers import (
@@ -16,17 +18,18 @@ from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
 )
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioCausalLMOutputWithPast,
     Qwen2AudioModel,
 )
 
-from sap2.errors import InputError
+from sap2.model.checkpoints import check_loaded
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
+from sap2.model.encoder import FRAME_STEP, encode_audio
 from sap2.model.pooling import SpeechDrivenPooling
+from sap2.model.spotting import spotting_loss
 
 _PER_AUDIO = (
     "input_features",
@@ -34,8 +37,28 @@ _PER_AUDIO = (
     "audio_hidden_states",
     "context_input_ids",
     "context_attention_mask",
+    "context_spellings",
 )
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
+
+
+SPOTTER_WEIGHT = 0.1
+"""Of the spotter's loss beside the language model's. It moves the spotter alone, so that only its learning rate would
+change with it, and an adaptive optimizer evens that out."""
+
+
+@dataclass
+class SAP2ModelOutput(BaseModelOutputWithPast):
+    """The language model's output, and the loss of the spotter in training (``sap_pooling`` salience)."""
+
+    spotter_loss: Tensor | None = None
+
+
+@dataclass
+class SAP2CausalLMOutput(Qwen2AudioCausalLMOutputWithPast):
+    """Upstream's output; ms-swift logs ``aux_loss``, the loss of the spotter."""
+
+    aux_loss: Tensor | None = None
 
 
 class SAP2Qwen2AudioModel(Qwen2AudioModel):
@@ -46,7 +69,11 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
     def __init__(self, config: SAP2Qwen2AudioConfig):
         super().__init__(config)
         self.context_pooling = SpeechDrivenPooling(
-            config.text_config.hidden_size, config.sap_num_heads, config.sap_window_size, config.sap_pooling
+            config.text_config.hidden_size,
+            config.sap_num_heads,
+            config.sap_window_size,
+            config.sap_pooling,
+            config.sap_min_positions,
         )
 
     def encode_audio(self, input_features: Tensor, feature_attention_mask: Tensor) -> Tensor:
@@ -54,17 +81,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
 
         ``feature_attention_mask`` (A, frames) has 1 for a valid frame.
         """
-        tower = self.audio_tower
-        input_features = input_features.to(tower.device, tower.conv1.weight.dtype)
-        frames, _ = tower._get_feat_extract_output_lengths(feature_attention_mask.to(tower.device).sum(-1))
-        encoder_length = (input_features.shape[-1] - 2) // 2 + 1
-        valid = torch.arange(encoder_length, device=tower.device)[None] < frames[:, None]
-        attention_mask = create_bidirectional_mask(
-            config=tower.config,
-            inputs_embeds=input_features.new_zeros((*valid.shape, 1)),
-            attention_mask=valid.long(),
-        )
-        return tower(input_features, attention_mask=attention_mask).last_hidden_state
+        return encode_audio(self.audio_tower, input_features, feature_attention_mask)
 
     def get_speech_features(
         self,
@@ -91,7 +108,13 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         return speech, speech_mask
 
     def pool_contexts(
-        self, speech: Tensor, speech_mask: Tensor, context_input_ids: Tensor, context_attention_mask: Tensor | None
+        self,
+        speech: Tensor,
+        speech_mask: Tensor,
+        context_input_ids: Tensor,
+        context_attention_mask: Tensor | None,
+        context_spellings: Tensor | None = None,
+        log_probs: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Embed the contexts (A, L) and pool each with the speech of its audio → (A, N, D) and mask (A, N)."""
         if context_input_ids.shape[0] != speech.shape[0]:
@@ -102,8 +125,13 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         if self.config.sap_context_token_id is None:
             raise ValueError("config.sap_context_token_id is None; allowed: the tokenizer's id of <|context|>")
         context = self.get_input_embeddings()(context_input_ids)
-        mask = None if context_attention_mask is None else context_attention_mask.to(context.device).bool()
-        return self.context_pooling(speech.to(context.device), context, speech_mask.to(context.device), mask)
+        numbers = None if context_attention_mask is None else context_attention_mask.to(context.device)
+        mask = None if numbers is None else numbers > 0
+        speech, speech_mask = speech.to(context.device), speech_mask.to(context.device)
+        if self.context_pooling.spotter is None:
+            return self.context_pooling(speech, context, speech_mask, mask)
+        spellings = None if context_spellings is None else context_spellings.to(context.device)
+        return self.context_pooling(speech, context, speech_mask, mask, numbers, spellings, log_probs)
 
     def merge_inputs(
         self,
@@ -114,13 +142,26 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         context_input_ids: Tensor | None,
         context_attention_mask: Tensor | None,
         audio_hidden_states: Tensor | None = None,
-    ) -> Tensor:
-        """Put speech and pooled contexts in the place of their placeholders."""
+        context_spellings: Tensor | None = None,
+        transcripts: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Put speech and pooled contexts in the place of their placeholders. Also the spotter's loss, in training."""
         speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask, audio_hidden_states)
+        log_probs, loss = None, None
+        spotter = self.context_pooling.spotter
+        if spotter is not None and (self.training or context_input_ids is not None):
+            log_probs = spotter(speech.detach())
+        if spotter is not None and self.training:
+            # without a transcript too: ranks of a distributed run must use the same parameters
+            loss = log_probs.sum() * 0.0
+            if transcripts is not None:
+                loss = spotting_loss(log_probs, speech_mask, transcripts.to(speech.device)) + loss
         sources = {"audio": (input_ids == self.config.audio_token_id, speech, speech_mask)}
         pooled, pooled_mask = speech[:, :0], speech_mask[:, :0]  # placeholders whose context got lost are an error
         if context_input_ids is not None:
-            pooled, pooled_mask = self.pool_contexts(speech, speech_mask, context_input_ids, context_attention_mask)
+            pooled, pooled_mask = self.pool_contexts(
+                speech, speech_mask, context_input_ids, context_attention_mask, context_spellings, log_probs
+            )
         if self.config.sap_context_token_id is not None:
             sources["context"] = (input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
         _check_counts({name: (places, mask) for name, (places, _, mask) in sources.items()})
@@ -129,7 +170,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
                 continue
             embeddings = _valid_first(embeddings, mask).to(inputs_embeds.device, inputs_embeds.dtype)
             inputs_embeds = inputs_embeds.masked_scatter(places.unsqueeze(-1).to(inputs_embeds.device), embeddings)
-        return inputs_embeds
+        return inputs_embeds, loss
 
     def _touch_speech_modules(self, inputs_embeds: Tensor) -> Tensor:
         """Run tower and projector on silence, for nothing.
@@ -138,9 +179,10 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         the others wait forever; a batch without audio would leave these out.
         """
         tower_config = self.config.audio_config
-        frames = tower_config.max_source_positions * 2
-        silence = inputs_embeds.new_zeros((1, tower_config.num_mel_bins, frames))
-        speech, _ = self.get_speech_features(silence, silence.new_ones((1, frames), dtype=torch.long))
+        silence = inputs_embeds.new_zeros((1, tower_config.num_mel_bins, FRAME_STEP))
+        speech, _ = self.get_speech_features(silence, silence.new_ones((1, FRAME_STEP), dtype=torch.long))
+        if self.context_pooling.spotter is not None:
+            speech = speech + self.context_pooling.spotter(speech.detach()).sum()
         return inputs_embeds + speech.sum().to(inputs_embeds.device, inputs_embeds.dtype) * 0.0
 
     def forward(
@@ -152,14 +194,17 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         context_input_ids: Tensor | None = None,
         context_attention_mask: Tensor | None = None,
         audio_hidden_states: Tensor | None = None,
+        context_spellings: Tensor | None = None,
+        transcripts: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         **kwargs,
-    ) -> BaseModelOutputWithPast:
+    ) -> SAP2ModelOutput:
         """See :meth:`SAP2Qwen2AudioForConditionalGeneration.forward`; returns the language model's output."""
+        spotter_loss = None
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
             if input_features is not None or audio_hidden_states is not None:
-                inputs_embeds = self.merge_inputs(
+                inputs_embeds, spotter_loss = self.merge_inputs(
                     input_ids,
                     inputs_embeds,
                     input_features,
@@ -167,16 +212,21 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
                     context_input_ids,
                     context_attention_mask,
                     audio_hidden_states,
+                    context_spellings,
+                    transcripts,
                 )
             elif self.training:
                 inputs_embeds = self._touch_speech_modules(inputs_embeds)
-        return self.language_model(attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
+        outputs = self.language_model(attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
+        return SAP2ModelOutput(**outputs, spotter_loss=spotter_loss)
 
 
 class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration):
     """Qwen2-Audio that reads a context compressed by the speech (SAP², arXiv 2511.11139)."""
 
     config_class = SAP2Qwen2AudioConfig
+    # not every pooling uses the spotter of a checkpoint
+    _keys_to_ignore_on_load_unexpected = (r"context_pooling\.",)
 
     def __init__(self, config: SAP2Qwen2AudioConfig):
         # Not upstream's own __init__: it would make the 7B of its inner model first.
@@ -184,6 +234,13 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         self.model = SAP2Qwen2AudioModel(config)
         self.lm_head = torch.nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+        self._reset_spotter()
+
+    def _reset_spotter(self) -> None:
+        """The spotter's own untrained state, instead of the random numbers that transformers gives every layer."""
+        spotter = self.model.context_pooling.spotter
+        if spotter is not None and not spotter.hidden.weight.is_meta:
+            spotter.reset_parameters()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
@@ -198,7 +255,8 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         if not isinstance(loaded, tuple):
             return loaded  # ms-swift's model without weights
         model, info = loaded
-        _check_loaded(pretrained_model_name_or_path, info)
+        if check_loaded(pretrained_model_name_or_path, info):
+            model._reset_spotter()
         if model.config.sap_context_token_id is None:
             model.config.sap_context_token_id = context_token_id(
                 pretrained_model_name_or_path, model.config.text_config.vocab_size, **kwargs
@@ -214,6 +272,8 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         context_input_ids: Tensor | None = None,
         context_attention_mask: Tensor | None = None,
         audio_hidden_states: Tensor | None = None,
+        context_spellings: Tensor | None = None,
+        transcripts: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values=None,
         inputs_embeds: Tensor | None = None,
@@ -229,9 +289,14 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             input_features: (A, mel bins, frames) of the A audios of the batch, in the order of their placeholders.
             feature_attention_mask: (A, frames), 1 = valid.
             context_input_ids: (A, L) token ids of the context of each audio; None where the batch has no context.
-            context_attention_mask: (A, L), 1 = valid; None: all valid. A row of zeros: an audio without context.
+            context_attention_mask: (A, L) number of the keyword that a token belongs to, from 1 (or just 1 = valid, but
+                for ``salience``); 0 = padding; None: all valid. A row of zeros: an audio without context.
             audio_hidden_states: (A, T, tower width), in place of ``input_features``: what
                 :meth:`SAP2Qwen2AudioModel.encode_audio` made of them.
+            context_spellings: (A, K, n) symbols of the keywords (:func:`sap2.model.spotting.pad_spellings`), for
+                ``salience``.
+            transcripts: (A, n) symbols of what is said, 0 = padding, to train the spotter of ``salience``; a row of
+                zeros: unknown.
             labels: (B, S), -100 = ignored; or of the positions that ``logits_to_keep`` keeps.
             logits_to_keep: the last n positions, or a boolean or index tensor of the positions, for which logits are
                 computed; 0: all.
@@ -250,6 +315,8 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             context_input_ids=context_input_ids,
             context_attention_mask=context_attention_mask,
             audio_hidden_states=audio_hidden_states,
+            context_spellings=context_spellings,
+            transcripts=transcripts,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
@@ -263,8 +330,11 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
             )
-        return Qwen2AudioCausalLMOutputWithPast(
+            if outputs.spotter_loss is not None:
+                loss = loss + SPOTTER_WEIGHT * outputs.spotter_loss.to(loss.device)
+        return SAP2CausalLMOutput(
             loss=loss,
+            aux_loss=outputs.spotter_loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
@@ -306,25 +376,6 @@ def _valid_first(embeddings: Tensor, mask: Tensor) -> Tensor:
     the device to count them."""
     order = (~mask).flatten().to(torch.uint8).argsort(stable=True)
     return embeddings.flatten(0, 1)[order]
-
-
-def _check_loaded(source: str, info: dict) -> None:
-    """Refuse a checkpoint that does not fill the model exactly; ``info`` is transformers' loading report."""
-    problems = {
-        "missing": info.get("missing_keys"),
-        "unexpected": info.get("unexpected_keys"),
-        "of another shape": [key[0] if isinstance(key, tuple) else key for key in info.get("mismatched_keys") or ()],
-    }
-    found = [
-        f"{len(keys)} {problem} ({', '.join(sorted(keys)[:3])}{', …' if len(keys) > 3 else ''})"
-        for problem, keys in problems.items()
-        if keys
-    ]
-    if found:
-        raise InputError(
-            f"the weights in {source} are not those of a Qwen2-Audio model: tensors {'; '.join(found)}; "
-            f"allowed: every tensor of the model and no other"
-        )
 
 
 def _check_counts(sources: dict[str, tuple[Tensor, Tensor]]) -> None:

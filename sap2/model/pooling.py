@@ -18,7 +18,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-POOLINGS = ("attention", "mean")
+from sap2.model.budget import mean_at, spend_budget
+from sap2.model.spotting import KeywordSpotter, keyword_salience
+
+POOLINGS = ("attention", "mean", "salience")
 
 SLICE_ELEMENTS = {"cpu": 1 << 20, "default": 1 << 24}
 """Entries of S held at a time. A CPU is fastest while a slice stays in its cache; a GPU while its cores are busy."""
@@ -27,29 +30,45 @@ MIN_FRAMES = 32
 
 
 class SpeechDrivenPooling(nn.Module):
-    """Pool each window of ``window_size`` context embeddings into one, guided by the speech. Has no parameters.
+    """Pool each window of ``window_size`` context embeddings into one, guided by the speech.
+
+    Has no parameters, but for the spotter of ``salience``.
 
     Args:
         hidden_size: width D of speech and context embeddings.
         num_heads: attention heads; each pools its own slice of D/num_heads dimensions.
         window_size: context tokens that become one embedding; 1 leaves the context as it is.
         pooling: ``attention`` weighs the tokens of a window by the attention that the speech gives them;
-            ``mean`` weighs them equally and ignores the speech.
+            ``mean`` weighs them equally and ignores the speech. ``salience`` makes as many embeddings, but no windows:
+            the keywords that the speech holds keep their tokens, and the others share what is left
+            (:func:`sap2.model.budget.spend_budget`).
+        min_positions: with ``salience``, embeddings that a context is compressed to at least: short lists stay whole.
 
     Raises:
         ValueError: a value is not a positive integer, the heads do not divide the width, or the pooling is unknown.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, window_size: int, pooling: str = "attention"):
+    def __init__(
+        self, hidden_size: int, num_heads: int, window_size: int, pooling: str = "attention", min_positions: int = 0
+    ):
         super().__init__()
-        check_pooling(hidden_size, num_heads, window_size, pooling)
+        check_pooling(hidden_size, num_heads, window_size, pooling, min_positions)
         self.hidden_size = hidden_size
         self.num_heads = num_heads
         self.window_size = window_size
         self.pooling = pooling
+        self.min_positions = min_positions
+        self.spotter = KeywordSpotter(hidden_size) if pooling == "salience" else None
 
     def forward(
-        self, speech: Tensor, context: Tensor, speech_mask: Tensor | None = None, context_mask: Tensor | None = None
+        self,
+        speech: Tensor,
+        context: Tensor,
+        speech_mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        keyword_numbers: Tensor | None = None,
+        spellings: Tensor | None = None,
+        log_probs: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Pool the context.
 
@@ -59,6 +78,9 @@ class SpeechDrivenPooling(nn.Module):
             speech_mask: (B, T) boolean, True = valid; None: all valid. A row without a valid frame is pooled
                 with equal weights.
             context_mask: (B, L) boolean, True = valid; None: all valid.
+            keyword_numbers: (B, L) number of the keyword of each token, from 1, 0 = padding; for ``salience``.
+            spellings: (B, K, n) of the keywords (:func:`sap2.model.spotting.pad_spellings`); for ``salience``.
+            log_probs: what the spotter says of the speech, where it is known already.
 
         Returns:
             ``pooled`` (B, ceil(L/w), D) in the dtype of ``context``, zero where no token of a window is valid, and
@@ -77,6 +99,19 @@ class SpeechDrivenPooling(nn.Module):
         window_mask = _windows(context_mask, self.window_size, False)
         if self.window_size == 1 or length == 0:
             return context, window_mask.any(-1)
+        if self.spotter is not None:
+            if keyword_numbers is None or spellings is None:
+                raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
+            log_probs = self.spotter(speech.detach()) if log_probs is None else log_probs
+            if speech_mask is None:
+                speech_mask = speech.new_ones(speech.shape[:2], dtype=torch.bool)
+            salience = keyword_salience(log_probs, speech_mask, spellings)
+            tokens = context_mask.sum(-1)
+            budget = torch.maximum(-(-tokens // self.window_size), tokens.clamp(max=self.min_positions))
+            count = pooled_length(length, self.window_size, self.min_positions)
+            positions = spend_budget(salience, keyword_numbers, budget)
+            pooled_mask = torch.arange(count, device=context.device)[None] < budget.unsqueeze(-1)
+            return mean_at(context, positions, context_mask, count), pooled_mask
         if speech_mask is not None:
             speech = speech.masked_fill(~speech_mask.unsqueeze(-1), 0)
         compute = torch.promote_types(context.dtype, torch.float32)
@@ -107,7 +142,7 @@ class SpeechDrivenPooling(nn.Module):
         )
 
 
-def check_pooling(hidden_size: int, num_heads: int, window_size: int, pooling: str) -> None:
+def check_pooling(hidden_size: int, num_heads: int, window_size: int, pooling: str, min_positions: int = 0) -> None:
     """Refuse settings that no pooling layer can have.
 
     Raises:
@@ -120,11 +155,15 @@ def check_pooling(hidden_size: int, num_heads: int, window_size: int, pooling: s
         raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
+    if not isinstance(min_positions, int) or isinstance(min_positions, bool) or min_positions < 0:
+        raise ValueError(f"min_positions is {min_positions!r}; allowed: an integer from 0")
+    if min_positions and pooling != "salience":
+        raise ValueError(f"min_positions is {min_positions} with pooling {pooling!r}; allowed: 0, or pooling salience")
 
 
-def pooled_length(length: int, window_size: int) -> int:
-    """Embeddings that ``length`` context tokens become: ceil(L/w)."""
-    return -(-length // window_size)
+def pooled_length(length: int, window_size: int, min_positions: int = 0) -> int:
+    """Embeddings that ``length`` context tokens become: ceil(L/w), but no fewer than ``min_positions`` (or all)."""
+    return max(-(-length // window_size), min(length, min_positions))
 
 
 def _windows(values: Tensor, window_size: int, fill: float) -> Tensor:

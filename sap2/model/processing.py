@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from transformers import AutoProcessor, BatchFeature, Qwen2AudioProcessor
 from sap2.errors import InputError
 from sap2.model.audio import check_audio
 from sap2.model.configuration import SAP2Qwen2AudioConfig
-from sap2.model.context import add_sap_tokens, expand_contexts
+from sap2.model.context import Context, add_sap_tokens, expand_contexts
+from sap2.model.spotting import pad_spellings
 
 
 class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
@@ -19,6 +20,8 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
 
     Args:
         sap_window_size: context tokens that become one embedding; the model's ``config.sap_window_size``.
+        sap_min_positions: embeddings that a context is compressed to at least; the model's
+            ``config.sap_min_positions``.
         sap_truncate_audio: hear the beginning of too long an audio instead of refusing it.
         embedding_rows: rows of the model's token embedding, to refuse a tokenizer that does not fit it; None: trust.
     """
@@ -32,11 +35,13 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         audio_bos_token="<|audio_bos|>",
         audio_eos_token="<|audio_eos|>",
         sap_window_size: int = 2,
+        sap_min_positions: int = 0,
         sap_truncate_audio: bool = False,
         embedding_rows: int | None = None,
     ):
         super().__init__(feature_extractor, tokenizer, chat_template, audio_token, audio_bos_token, audio_eos_token)
         self.sap_window_size = sap_window_size
+        self.sap_min_positions = sap_min_positions
         self.sap_truncate_audio = sap_truncate_audio
         self.embedding_rows = embedding_rows
         self.context_token_id = add_sap_tokens(tokenizer, embedding_rows or len(tokenizer) + 3)
@@ -46,6 +51,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         """Load from a Qwen2-Audio or SAP² folder; the model's configuration there gives the settings."""
         config = SAP2Qwen2AudioConfig.from_pretrained(pretrained_model_name_or_path)
         kwargs.setdefault("sap_window_size", config.sap_window_size)
+        kwargs.setdefault("sap_min_positions", config.sap_min_positions)
         kwargs.setdefault("sap_truncate_audio", config.sap_truncate_audio)
         kwargs.setdefault("embedding_rows", config.text_config.vocab_size)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -58,8 +64,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
             audio: arrays of samples at the feature extractor's rate, in the order of the texts; one array or a list.
 
         Returns:
-            Upstream's inputs, with ``context_input_ids`` and ``context_attention_mask`` (audios, L) where there is a
-            context: row i belongs to audio i.
+            Upstream's inputs, with those of :func:`pad_contexts` where there is a context: row i belongs to audio i.
 
         Raises:
             InputError: bad contexts or audio; the message names the text by its number.
@@ -71,37 +76,47 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
             check_audio(samples, extractor.sampling_rate, extractor.n_samples, self.sap_truncate_audio, str(i))
             for i, samples in enumerate(audios, 1)
         ]
-        context_ids: list[list[int]] = []
+        contexts: list[Context] = []
         for i, content in enumerate(texts):
             try:
-                expanded = expand_contexts([content], self.audio_token, self.tokenizer, self.sap_window_size)
+                expanded = expand_contexts(
+                    [content], self.audio_token, self.tokenizer, self.sap_window_size, self.sap_min_positions
+                )
             except InputError as error:
                 raise InputError(f"text {i + 1}: {error}") from None
             texts[i] = expanded.texts[0]
-            context_ids += expanded.context_ids
-        if len(context_ids) != len(audios):
+            contexts += expanded.contexts
+        if len(contexts) != len(audios):
             raise InputError(
-                f"the texts hold {len(context_ids)} {self.audio_token} and there are {len(audios)} audios; "
+                f"the texts hold {len(contexts)} {self.audio_token} and there are {len(audios)} audios; "
                 f"allowed: one for each audio"
             )
         kwargs.setdefault("sampling_rate", extractor.sampling_rate)
         inputs = super().__call__(text=texts, audio=audios or None, **kwargs)
-        if any(context_ids):
-            inputs.update(pad_contexts(context_ids, self.tokenizer.pad_token_id))
+        if any(context.ids for context in contexts):
+            inputs.update(pad_contexts(contexts, self.tokenizer.pad_token_id))
         return inputs
 
     @property
     def model_input_names(self):
-        return [*super().model_input_names, "context_input_ids", "context_attention_mask"]
+        return [*super().model_input_names, "context_input_ids", "context_attention_mask", "context_spellings"]
 
 
-def pad_contexts(context_ids: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Context ids of each audio → (audios, longest) ids and mask, both int64, padded on the right."""
-    rows = [torch.tensor(ids, dtype=torch.int64) for ids in context_ids]
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
-    mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
-    return {"context_input_ids": ids, "context_attention_mask": mask}
+def pad_contexts(contexts: Sequence[Context], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Contexts of each audio → the model's inputs, all int64 and padded on the right.
+
+    ``context_input_ids`` (audios, longest), ``context_attention_mask`` with the number of the keyword that each token
+    belongs to, from 1, and 0 for padding, and ``context_spellings`` (audios, most keywords, longest spelling).
+    """
+
+    def pad(rows: Iterable[Sequence[int]], value: int) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], True, value)
+
+    return {
+        "context_input_ids": pad((context.ids for context in contexts), pad_token_id),
+        "context_attention_mask": pad((context.numbers for context in contexts), 0),
+        "context_spellings": pad_spellings([context.keywords for context in contexts]),
+    }
 
 
 AutoProcessor.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioProcessor)

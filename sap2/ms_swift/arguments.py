@@ -10,6 +10,7 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.ms_swift.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 
 BACKEND = "transformers"
+SPOTTER = "context_pooling.spotter"
 
 
 def make_arguments(base: type) -> type:
@@ -25,8 +26,13 @@ def make_arguments(base: type) -> type:
         sap_window_size: int | str | None = field(
             default=None, metadata={"help": "context tokens that become one embedding (default: 2)"}
         )
+        sap_min_positions: int | str | None = field(
+            default=None,
+            metadata={"help": "with salience: embeddings that a context is compressed to at least (default: 0)"},
+        )
         sap_pooling: str | None = field(
-            default=None, metadata={"help": "how a window is pooled: attention (default) or mean"}
+            default=None,
+            metadata={"help": "how a context is compressed: salience (default), attention (the paper's) or mean"},
         )
         sap_num_heads: int | str | None = field(
             default=None,
@@ -125,8 +131,8 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
     for name in FLAGS:
         setattr(args, name, getattr(config, name))
-    if hasattr(args, "result_path"):
-        _keep_row_ids()
+    _keep_columns("id" if hasattr(args, "result_path") else "transcript")
+    _train_spotter(args)
     if getattr(args, "truncation_strategy", None) == "split":
         raise InputError(
             "--truncation_strategy split would part a row from its audio; allowed: delete, left, right, raise"
@@ -151,12 +157,19 @@ def model_kwargs(args: Any) -> dict[str, Any]:
     return {"sap_settings": settings}
 
 
-def _keep_row_ids() -> None:
-    """Let a row's ``id`` through to its result: ms-swift drops the columns that it does not know."""
+def _keep_columns(*names: str) -> None:
+    """Let columns of the rows through that ms-swift would drop: a row's ``id`` to its result, the ``transcript`` of a
+    row whose reply does not hold it to the training of the spotter."""
     from swift.dataset import RowPreprocessor
 
-    if "id" not in RowPreprocessor.standard_keys:
-        RowPreprocessor.standard_keys = [*RowPreprocessor.standard_keys, "id"]
+    new = [name for name in names if name not in RowPreprocessor.standard_keys]
+    RowPreprocessor.standard_keys = [*RowPreprocessor.standard_keys, *new]
+
+
+def _train_spotter(args: Any) -> None:
+    """An adapter carries the spotter of ``salience``: it is small, and a base model has none or another's."""
+    if args.sap_pooling == "salience" and hasattr(args, "modules_to_save") and args.tuner_type != "full":
+        args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), SPOTTER]))
 
 
 def _check_backend(args: Any) -> None:

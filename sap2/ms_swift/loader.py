@@ -38,6 +38,7 @@ class SAP2ModelLoader(ModelLoader):
         processor = SAP2Qwen2AudioProcessor.from_pretrained(
             model_dir,
             sap_window_size=config.sap_window_size,
+            sap_min_positions=config.sap_min_positions,
             sap_truncate_audio=config.sap_truncate_audio,
             embedding_rows=config.text_config.vocab_size,
         )

@@ -6,6 +6,26 @@ import functools
 import sys
 
 from sap2.ms_swift.settings import MODEL_TYPE, recorded_settings, resolve_settings
+from sap2.shipped import resolve_name
+
+
+def register_names() -> None:
+    """Let ``--model sap2-tiny`` and ``--adapters sap2-tiny-asr`` name the checkpoints of the package.
+
+    Whoever asks ms-swift for the folder of a model or an adapter is answered; args.json keeps the name.
+    """
+    original = sys.modules["swift.utils.hub_utils"].safe_snapshot_download
+    if getattr(original, "resolves_shipped", False):
+        return
+
+    @functools.wraps(original)
+    def resolve_or_download(model_id_or_path, *args, **kwargs):
+        return original(resolve_name(model_id_or_path), *args, **kwargs)
+
+    resolve_or_download.resolves_shipped = True
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "swift" and vars(module).get("safe_snapshot_download") is original:
+            module.safe_snapshot_download = resolve_or_download
 
 
 def register_arguments() -> None:
@@ -87,6 +107,7 @@ def register_plugin() -> None:
     from sap2.ms_swift.arguments import patch_methods
     from sap2.ms_swift.cpu_distributed import patch_accelerate
 
+    register_names()
     register_model()
     register_template()
     patch_methods(sys.modules["swift.arguments.base_args.base_args"].BaseArguments)

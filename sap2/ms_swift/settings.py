@@ -17,6 +17,7 @@ from sap2.model.configuration import SAP_FIELDS, SAP2Qwen2AudioConfig
 MODEL_TYPE = SAP2Qwen2AudioConfig.model_type
 FLAGS = {
     "sap_window_size": "--sap_window_size",
+    "sap_min_positions": "--sap_min_positions",
     "sap_pooling": "--sap_pooling",
     "sap_num_heads": "--num_attention_heads",
     "sap_hidden_size": "--compressor_hidden_size",
@@ -34,7 +35,9 @@ def flag_value(name: str, value: Any) -> Any:
     try:
         return int(value)
     except ValueError:
-        raise InputError(f"{FLAGS[name]} is {value!r}; allowed: an integer from 1") from None
+        raise InputError(
+            f"{FLAGS[name]} is {value!r}; allowed: an integer from {int(name != 'sap_min_positions')}"
+        ) from None
 
 
 class Recorded(NamedTuple):

@@ -16,12 +16,26 @@ from swift.template.vision_utils import load_audio
 
 from sap2.errors import InputError
 from sap2.model.audio import audio_token_count, check_audio
-from sap2.model.context import expand_contexts
+from sap2.model.context import Context, expand_contexts
+from sap2.model.encoder import trim_features
 from sap2.model.pooling import pooled_length
 from sap2.model.processing import pad_contexts
-from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, SAP_TOKENS
+from sap2.model.spotting import pad_transcripts
+from sap2.prompts import (
+    AUDIO_BOS,
+    AUDIO_EOS,
+    AUDIO_TAG,
+    AUDIO_TOKEN,
+    CONTEXT_TOKEN,
+    PRUNE_PROMPT,
+    SAP_TOKENS,
+    parse_joint_reply,
+)
 from sap2.records import lift_inline_audio
 
+_NO_CONTEXT = Context([], [], [])
+_PRUNE_HEAD = PRUNE_PROMPT.partition("{context}")[0]
+_HEARD = ("input_features", "feature_attention_mask")
 _SKIP_CELLS = 1 << 20  # one byte each; two of a thousand bad rows share one in every second run
 
 
@@ -76,27 +90,27 @@ class SAP2Qwen2AudioTemplate(Template):
         _lift_inline_audio(inputs)
         _check_tags(inputs)
         super()._preprocess_inputs(inputs)
-        inputs.sap_context_ids = self._expand_contexts(inputs)
+        inputs.sap_contexts = self._expand_contexts(inputs)
         inputs.sap_audio_inputs = self._hear(inputs.audios) if inputs.audios else {}
         frames = inputs.sap_audio_inputs.get("feature_attention_mask", torch.zeros(0, 1)).sum(-1).tolist()
         inputs.sap_audio_tokens = [audio_token_count(int(count)) for count in frames]
 
-    def _expand_contexts(self, inputs) -> list[list[int]]:
-        """Replace the contexts of the user's turns in place; the context token ids of each audio."""
+    def _expand_contexts(self, inputs) -> list[Context]:
+        """Replace the contexts of the user's turns in place; the context of each audio."""
         user_turns = [m for m in inputs.messages if m["role"] == "user" and isinstance(m["content"], str)]
         for text in [inputs.system, *(m["content"] for m in inputs.messages if m["role"] != "user")]:
             token = next((token for token in SAP_TOKENS if isinstance(text, str) and token in text), None)
             if token is not None:
                 raise InputError(f"{token} stands outside the user's turns; allowed: contexts in user turns only")
         expanded = expand_contexts([m["content"] for m in user_turns], AUDIO_TAG, self.tokenizer, None)
-        if len(expanded.context_ids) != len(inputs.audios):
+        if len(expanded.contexts) != len(inputs.audios):
             raise InputError(
-                f"the row has {len(expanded.context_ids)} {AUDIO_TAG} tags and {len(inputs.audios)} audios; "
+                f"the row has {len(expanded.contexts)} {AUDIO_TAG} tags and {len(inputs.audios)} audios; "
                 f"allowed: one tag for each audio"
             )
         for message, text in zip(user_turns, expanded.texts, strict=True):
             message["content"] = text
-        return expanded.context_ids
+        return expanded.contexts
 
     def _hear(self, audios: list[Any]) -> dict[str, torch.Tensor]:
         """Log-mel features (A, mel bins, frames) and their mask (A, frames) of the audios of a row."""
@@ -114,20 +128,19 @@ class SAP2Qwen2AudioTemplate(Template):
         features = extractor(
             samples, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="pt"
         )
-        return {
-            "input_features": features["input_features"],
-            "feature_attention_mask": features["attention_mask"],
-        }
+        return dict(zip(_HEARD, (features["input_features"], features["attention_mask"]), strict=True))
 
     def _encode(self, inputs) -> dict[str, Any]:
         encoded = super()._encode(inputs)
-        window = self.config.sap_window_size
-        contexts = [pooled_length(len(ids), window) for ids in inputs.sap_context_ids if ids]
+        compression = self.config.sap_window_size, self.config.sap_min_positions
+        contexts = [pooled_length(len(context.ids), *compression) for context in inputs.sap_contexts if context.ids]
         self._repeat(encoded, AUDIO_TOKEN, self.config.audio_token_id, inputs.sap_audio_tokens)
         self._repeat(encoded, CONTEXT_TOKEN, self.config.sap_context_token_id, contexts)
         encoded.update(inputs.sap_audio_inputs)
         if contexts:
-            encoded["context_ids"] = inputs.sap_context_ids
+            encoded["contexts"] = inputs.sap_contexts
+        if self.is_training and self.config.sap_pooling == "salience":
+            encoded["transcript"] = _transcript(inputs)
         return encoded
 
     def _repeat(self, encoded: dict[str, Any], token: str, token_id: int, counts: list[int]) -> None:
@@ -150,11 +163,16 @@ class SAP2Qwen2AudioTemplate(Template):
         rows = [row for row in batch if row.get("input_features") is not None]
         if not rows:
             return collated
-        for name in ("input_features", "feature_attention_mask"):
-            collated[name] = torch.concat([row[name] for row in rows])
-        if any(row.get("context_ids") for row in rows):
-            context_ids = [ids for row in rows for ids in row.get("context_ids") or [[]] * len(row["input_features"])]
-            collated.update(pad_contexts(context_ids, self.tokenizer.pad_token_id))
+        features, mask = (torch.concat([row[name] for row in rows]) for name in _HEARD)
+        collated.update(zip(_HEARD, trim_features(features, mask), strict=True))
+        if any(row.get("contexts") for row in rows):
+            contexts = [c for row in rows for c in row.get("contexts") or [_NO_CONTEXT] * len(row["input_features"])]
+            collated.update(pad_contexts(contexts, self.tokenizer.pad_token_id))
+        if any(row.get("transcript") for row in rows):
+            # of a row with several audios nobody knows which of them says what
+            spoken = [row["transcript"] if len(row["input_features"]) == 1 else "" for row in rows]
+            counts = [len(row["input_features"]) for row in rows]
+            collated["transcripts"] = pad_transcripts(spoken, counts)
         return collated
 
     def count_skipped_rows(self) -> None:
@@ -164,6 +182,16 @@ class SAP2Qwen2AudioTemplate(Template):
         """
         self._skipped = torch.zeros(_SKIP_CELLS, dtype=torch.uint8).share_memory_()
         atexit.register(_print_skipped, self._skipped)
+
+
+def _transcript(inputs) -> str:
+    """What is said in the audio of a row, as far as its reply tells: stage one replies keywords only."""
+    user = " ".join(m["content"] for m in inputs.messages if m["role"] == "user" and isinstance(m["content"], str))
+    if _PRUNE_HEAD in user:
+        return inputs.extra_kwargs.get("transcript") or ""
+    reply = next((m["content"] for m in inputs.messages[::-1] if m["role"] == "assistant"), None) or ""
+    joint = parse_joint_reply(reply)
+    return joint.transcript if joint else reply
 
 
 def _print_skipped(skipped: torch.Tensor) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sap2.model.encoder import trim_features
 from sap2.pipeline.decoding import decode_replies, greedy_config
 from sap2.pipeline.encoding import Encoder, Heard, Prompt
 from sap2.pipeline.loading import LoadedModel
@@ -71,8 +72,10 @@ class _Batch:
 
     def __init__(self, prepared: Sequence[Prepared], device: torch.device):
         self.prepared = prepared
-        self.features = torch.stack([item.heard.features for item in prepared]).to(device)
-        self.mask = torch.stack([item.heard.mask for item in prepared]).to(device)
+        features, mask = trim_features(
+            torch.stack([item.heard.features for item in prepared]), torch.stack([item.heard.mask for item in prepared])
+        )
+        self.features, self.mask = features.to(device), mask.to(device)
         self.hidden: Tensor | None = None
         self.tower_runs = 0
         self.seconds: dict[str, float] = {"audio": 0.0}

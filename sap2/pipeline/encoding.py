@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sap2.errors import InputError
 from sap2.model.audio import audio_token_count, check_audio
-from sap2.model.context import expand_contexts
+from sap2.model.context import Context, expand_contexts
 from sap2.model.pooling import pooled_length
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN
@@ -36,7 +36,7 @@ class Prompt(NamedTuple):
     """Token ids of a prompt, and those of the context that its placeholders stand for."""
 
     input_ids: list[int]
-    context_ids: list[int]
+    context: Context
 
 
 class Encoder:
@@ -52,6 +52,7 @@ class Encoder:
         self.extractor = processor.feature_extractor
         self.max_length = max_length
         self.truncate_audio = truncate_audio
+        self._compression = processor.sap_window_size, processor.sap_min_positions
         self._counted = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
         # a fast tokenizer is one object with state of its own, not made for several threads at a time
         self._lock = threading.Lock()
@@ -94,11 +95,11 @@ class Encoder:
             raise InputError(f"the row has {content.count(AUDIO_TAG)} {AUDIO_TAG} tags; allowed: one")
         audio = f"Audio 1: {AUDIO_BOS}{AUDIO_TOKEN * audio_tokens}{AUDIO_EOS}\n"
         with self._lock:
-            expanded = expand_contexts([content], AUDIO_TAG, self.tokenizer, self.processor.sap_window_size)
+            expanded = expand_contexts([content], AUDIO_TAG, self.tokenizer, *self._compression)
             text = chat_text(system, expanded.texts[0].replace(AUDIO_TAG, audio))
             input_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        (context_ids,) = expanded.context_ids
-        expected = (audio_tokens, pooled_length(len(context_ids), self.processor.sap_window_size))
+        (context,) = expanded.contexts
+        expected = (audio_tokens, pooled_length(len(context.ids), *self._compression))
         if tuple(map(input_ids.count, self._counted)) != expected:
             raise InputError(
                 f"the text holds {AUDIO_TOKEN} or {CONTEXT_TOKEN} of its own; allowed: one {AUDIO_TAG} and plain text"
@@ -108,7 +109,7 @@ class Encoder:
                 f"the prompt has {len(input_ids)} tokens and the model takes {self.max_length}, reply included; "
                 f"allowed: a shorter keyword list"
             )
-        return Prompt(input_ids, context_ids)
+        return Prompt(input_ids, context)
 
     def collate(self, prompts: Sequence[Prompt], device: torch.device) -> dict[str, Tensor]:
         """Pad prompts on the left, contexts on the right; row i of the contexts belongs to audio i."""
@@ -118,8 +119,8 @@ class Encoder:
             "input_ids": torch.nn.utils.rnn.pad_sequence(rows, True, pad, "left"),
             "attention_mask": torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left"),
         }
-        if any(prompt.context_ids for prompt in prompts):
-            inputs.update(pad_contexts([prompt.context_ids for prompt in prompts], pad))
+        if any(prompt.context.ids for prompt in prompts):
+            inputs.update(pad_contexts([prompt.context for prompt in prompts], pad))
         return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 

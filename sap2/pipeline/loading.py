@@ -16,6 +16,7 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.ms_swift.settings import MODEL_TYPE, apply_settings, resolve_settings
+from sap2.shipped import resolve_name
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """What ms-swift's template and Qwen2-Audio's own put in front where a row and a checkpoint say nothing."""
@@ -51,10 +52,12 @@ class LoadedModel:
         dtype: str | None = None,
         attn_impl: str | None = None,
     ):
-        folders = _folders(adapters)
+        model, folders = resolve_name(model), _folders(adapters)
         config, recorded = read_settings(model, adapters)
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
-        self.processor = SAP2Qwen2AudioProcessor.from_pretrained(model, sap_window_size=config.sap_window_size)
+        self.processor = SAP2Qwen2AudioProcessor.from_pretrained(
+            model, sap_window_size=config.sap_window_size, sap_min_positions=config.sap_min_positions
+        )
         config.sap_context_token_id = self.processor.context_token_id
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         base = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(
@@ -83,7 +86,10 @@ class LoadedModel:
             raise InputError(f"adapter {folder} does not fit the model {base.name_or_path}: {reason}") from None
 
     def _changes_tower(self, stage: str) -> bool:
-        return any(_TOWER in name for name in get_peft_model_state_dict(self._peft, adapter_name=stage))
+        return any(
+            _TOWER in name
+            for name in get_peft_model_state_dict(self._peft, adapter_name=stage, save_embedding_layers=False)
+        )
 
     @contextlib.contextmanager
     def use(self, stage: str) -> Iterator[SAP2Qwen2AudioForConditionalGeneration]:
@@ -106,14 +112,14 @@ def read_settings(
     Raises:
         InputError: there is no such model or adapter, or they contradict each other.
     """
-    folders = _folders(adapters)
+    model, folders = resolve_name(model), _folders(adapters)
     recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
     config = SAP2Qwen2AudioConfig.from_pretrained(model)
     return apply_settings(config, resolve_settings({}, [*folders.values(), model])), recorded
 
 
 def _folders(adapters: Mapping[str, str | None]) -> dict[str, str]:
-    return {stage: str(folder) for stage, folder in adapters.items() if folder is not None}
+    return {stage: resolve_name(folder) for stage, folder in adapters.items() if folder is not None}
 
 
 def _read_args(folder: str) -> dict[str, Any]:

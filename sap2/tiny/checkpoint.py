@@ -147,11 +147,14 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int = 0) -> Qwen2AudioForCondit
     """Upstream's model with random float32 weights drawn from ``seed``; the caller's random state is untouched."""
     import torch
     from transformers import GenerationConfig, Qwen2AudioForConditionalGeneration
+    from transformers.models.whisper.modeling_whisper import sinusoids
 
     config = build_config(tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2AudioForConditionalGeneration(config)
+    positions = model.model.audio_tower.embed_positions.weight
+    positions.data.copy_(sinusoids(*positions.shape))  # fixed, as in Whisper
     model.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=256,

@@ -1,4 +1,4 @@
-"""Shared work of the end-to-end tests: one tiny model, one corpus, and adapters trained once by the real commands."""
+"""Shared work of the end-to-end tests: sap2-tiny, one corpus, and adapters trained once by the real commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from sap2.shipped import resolve_name
 
 STEPS = 8
 SWIFT = Path(sys.executable).with_name("swift")
@@ -52,7 +54,7 @@ def run_swift(*arguments: str, expect: int | None = 0, timeout: float = 400, **v
     return done.stdout
 
 
-def sft_arguments(model: Path, rows: Path, output: Path, *more: str) -> list[str]:
+def sft_arguments(model: Path | str, rows: Path, output: Path, *more: str) -> list[str]:
     """The training command of the README at the tiny model's width."""
     return [
         *("sft", "--model", str(model), "--model_type", "sap_qwen2_audio", "--dataset", str(rows)),
@@ -68,7 +70,7 @@ def sft_arguments(model: Path, rows: Path, output: Path, *more: str) -> list[str
 
 def infer_arguments(rows: Path, result: Path, *more: str) -> list[str]:
     return [
-        *("--infer_backend", "pt", "--temperature", "0", "--max_new_tokens", "12", "--stream", "false"),
+        *("--infer_backend", "pt", "--temperature", "0", "--max_new_tokens", "60", "--stream", "false"),
         *("--val_dataset", str(rows), "--result_path", str(result), *more),
     ]
 
@@ -90,13 +92,12 @@ def losses(output: Path) -> dict[int, float]:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> SimpleNamespace:
-    """A tiny model and the rows of a few talks, made by the project's own commands."""
+    """The model and the rows of a few talks with names that it has never heard, made by the project's own commands."""
     root = tmp_path_factory.mktemp("corpus")
 
     def run(*command: str) -> None:
         subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=300)
 
-    run("sap2.cli", "make-tiny", str(root / "model"))
     talks = ["--talks", "3", "--slides", "2", "--utterances", "4", "--max-seconds", "3", "--seed", "3"]
     run("sap2.cli", "make-talks", str(root / "talks"), *talks)
     for split in ("train", "test"):
@@ -105,14 +106,15 @@ def corpus(tmp_path_factory) -> SimpleNamespace:
         run("data_tools.slidespeech", str(root / "talks"), *cut)
         run("data_tools.build_asr", utterances, "--output", str(root / f"{split}.jsonl"))
         run("data_tools.build_prune", utterances, "--output", str(root / f"{split}.prune.jsonl"))
-    return SimpleNamespace(root=root, model=root / "model", train=root / "train.jsonl", test=root / "test.jsonl")
+    model = Path(resolve_name("sap2-tiny"))
+    return SimpleNamespace(root=root, model=model, train=root / "train.jsonl", test=root / "test.jsonl")
 
 
 @pytest.fixture(scope="session")
 def trained(corpus) -> SimpleNamespace:
     """The stage-two adapter: LoRA, ZeRO-2, two processes, without a break."""
     output = corpus.root / "out"
-    log = run_swift(*sft_arguments(corpus.model, corpus.train, output), NPROC_PER_NODE="2")
+    log = run_swift(*sft_arguments("sap2-tiny", corpus.train, output), NPROC_PER_NODE="2")
     return SimpleNamespace(output=output, checkpoint=output / f"checkpoint-{STEPS}", log=log)
 
 

@@ -113,7 +113,7 @@ def test_plain_transformers_and_peft_decode_the_same(corpus, trained, decoded):
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     audio, _ = soundfile.read(row["audios"][0], dtype="float32")
     inputs = processor(text=text, audio=audio, return_tensors="pt")
-    output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    output = model.generate(**inputs, max_new_tokens=60, do_sample=False)
     reply = processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert reply == re.sub(r"<\|[^|]*\|>", "", responses(decoded)[row["audios"][0]])
 
@@ -123,7 +123,7 @@ def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decode
     audio = base64.b64encode(Path(row["audios"][0]).read_bytes()).decode()
     command = ["deploy", "--adapters", str(trained.checkpoint), "--host", "127.0.0.1", "--port", str(unused_port)]
     server = subprocess.Popen(
-        [SWIFT, *command, "--temperature", "0", "--max_new_tokens", "12"],
+        [SWIFT, *command, "--temperature", "0", "--max_new_tokens", "60"],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
@@ -165,7 +165,7 @@ def ask(client, model: str, audio: str, text: str) -> str:
         {"type": "text", "text": text.removeprefix("<audio>")},
     ]
     chat = client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": content}], temperature=0, max_tokens=12
+        model=model, messages=[{"role": "user", "content": content}], temperature=0, max_tokens=60
     )
     return chat.choices[0].message.content
 

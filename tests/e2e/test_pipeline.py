@@ -29,7 +29,8 @@ def prune_adapter(corpus, tmp_path_factory) -> Path:
     rows = [row for _, row in read_rows(corpus.root / "test.prune.jsonl")][:3]
     lists, wavs = [row_keywords(row) for row in rows], [row["audios"][0] for row in rows]
     folder = tmp_path_factory.mktemp("prune") / "checkpoint"
-    return make_adapter(corpus.model, folder, learn=("prune", lists, f"{lists[0][0]}, who"), wavs=wavs, steps=40)
+    learn = ("prune", lists, f"{lists[0][0]}, who")
+    return make_adapter(corpus.model, folder, learn=learn, wavs=wavs, steps=40, sap_pooling="salience")
 
 
 def sap2_here(*arguments: str) -> None:
@@ -44,7 +45,7 @@ def arguments(corpus, prune_adapter, asr_adapter):
     """The options of a run, but for the result."""
     given = ["--val_dataset", str(corpus.root / "test.prune.jsonl"), "--model", str(corpus.model)]
     given += ["--prune-adapter", str(prune_adapter), "--asr-adapter", str(asr_adapter)]
-    return ["pipeline", *given, "--max_new_tokens", "12", "--batch_size", "2"]
+    return ["pipeline", *given, "--max_new_tokens", "60", "--batch_size", "2"]
 
 
 @pytest.fixture(scope="module")

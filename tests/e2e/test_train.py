@@ -27,6 +27,7 @@ def test_zero2_on_two_processes_trains_lora_and_projector(trained):
     assert changed == {name for name in weights if "lora_B" in name}
     assert any("multi_modal_projector" in name for name in changed)
     assert any("language_model" in name for name in changed)
+    assert any("context_pooling.spotter" in name for name in weights)
     config = json.loads((trained.checkpoint / "adapter_config.json").read_text())
     assert "multi_modal_projector" in config["target_modules"]
     assert "audio_tower" not in config["target_modules"]
@@ -38,7 +39,8 @@ def test_checkpoint_carries_the_settings(trained):
     args = json.loads((trained.checkpoint / "args.json").read_text())
     assert {name: args[name] for name in args if name.startswith("sap_")} == {
         "sap_window_size": 2,
-        "sap_pooling": "attention",
+        "sap_min_positions": 0,
+        "sap_pooling": "salience",
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
         "sap_truncate_audio": None,

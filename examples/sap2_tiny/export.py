@@ -1,0 +1,85 @@
+"""A trained checkpoint as it is shipped: bfloat16, without optimizer, arguments and paths of the machine.
+
+    python examples/sap2_tiny/export.py runs/sap2-tiny/base/checkpoint-5000 sap2/checkpoints/sap2-tiny
+    python examples/sap2_tiny/export.py runs/sap2-tiny/asr/checkpoint-600 sap2/checkpoints/sap2-tiny-asr
+
+A whole model becomes a plain Qwen2-Audio, without settings of the pooling (float32 when loaded: CPUs are slow in
+bfloat16); an adapter keeps its settings and names ``sap2-tiny`` as its base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from sap2.model.configuration import SAP_FIELDS
+from sap2.tiny.checkpoint import build_model, build_processor, hub_names
+from sap2.tiny.folder import atomic_folder
+
+BASE = "sap2-tiny"
+POOLING = "context_pooling."
+"""The spotter's tensors come along; a plain Qwen2-Audio does without."""
+KEPT_ARGUMENTS = ("tuner_type", "model_type", "template", "task_type", "swift_version", *SAP_FIELDS)
+"""Arguments of the training that decoding reads again."""
+
+
+def export_model(checkpoint: Path, folder: Path) -> None:
+    """Write a fully trained model as a plain Qwen2-Audio.
+
+    Raises:
+        ValueError: the tensors are not those of the tiny model.
+    """
+    weights = load_file(checkpoint / "model.safetensors")
+    processor = build_processor()
+    model = build_model(processor.tokenizer)
+    expected = {name: tensor.shape for name, tensor in hub_names(model.state_dict()).items()}
+    if {name: tensor.shape for name, tensor in weights.items() if POOLING not in name} != expected:
+        raise ValueError(f"{checkpoint} does not hold the tensors of the tiny model")
+    with atomic_folder(folder, "config.json", overwrite=True) as new:
+        processor.save_pretrained(new)
+        processor.feature_extractor.save_pretrained(new)
+        processor.tokenizer.save_pretrained(new)
+        model.config.save_pretrained(new)
+        model.generation_config.save_pretrained(new)
+        _save(weights, new / "model.safetensors")
+
+
+def export_adapter(checkpoint: Path, folder: Path) -> None:
+    """Write an adapter with what decoding needs of its arguments."""
+    config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
+    arguments = json.loads((checkpoint / "args.json").read_text(encoding="utf-8"))
+    kept = {"model": BASE, **{name: arguments[name] for name in KEPT_ARGUMENTS if arguments.get(name) is not None}}
+    with atomic_folder(folder, "adapter_config.json", overwrite=True) as new:
+        _save(load_file(checkpoint / "adapter_model.safetensors"), new / "adapter_model.safetensors")
+        _write(new / "adapter_config.json", {**config, "base_model_name_or_path": BASE})
+        _write(new / "args.json", kept)
+
+
+def _save(weights: dict[str, torch.Tensor], path: Path) -> None:
+    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in sorted(weights.items())}
+    path.write_bytes(save(weights, metadata={"format": "pt"}))
+
+
+def _write(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="of swift sft: a whole model or an adapter")
+    parser.add_argument("folder", type=Path, help="is replaced")
+    args = parser.parse_args(argv)
+    export = export_adapter if (args.checkpoint / "adapter_config.json").is_file() else export_model
+    export(args.checkpoint, args.folder)
+    size = sum(path.stat().st_size for path in args.folder.iterdir())
+    print(f"{args.folder}: {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

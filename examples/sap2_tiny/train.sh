@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# How sap2-tiny was made, from nothing: talks, a curriculum, and the two LoRA stages. Two CPU cores take about two hours
+# (NPROC=1 and a GPU minutes); a run that was stopped goes on where it was. Everything lands in $RUN.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+RUN=${RUN:-runs/sap2-tiny}
+NPROC=${NPROC:-2}
+BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
+
+say() { printf '\n== %s\n' "$*"; }
+mkdir -p "$RUN"
+
+# train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
+train() {
+    local output=$RUN/$1 steps=$2 last
+    shift 2
+    last=$({ find "$output" -name trainer_state.json 2>/dev/null || true; } | sort -V | tail -n 1 | xargs -r dirname)
+    [ "$last" = "$output/checkpoint-$steps" ] && return
+    NPROC_PER_NODE=$NPROC swift sft --model_type sap_qwen2_audio --output_dir "$output" --max_steps "$steps" \
+        --dataset_shuffle false --train_dataloader_shuffle false --torch_dtype float32 --max_length 8192 \
+        --per_device_train_batch_size "$BATCH" --gradient_accumulation_steps 1 --deepspeed zero2 \
+        --gradient_checkpointing false --vit_gradient_checkpointing false --weight_decay 0.01 \
+        --logging_steps 25 --save_steps 250 --save_total_limit 2 --dataloader_num_workers 0 \
+        --report_to none --check_model false --add_version false ${last:+--resume_from_checkpoint "$last"} "$@"
+}
+whole=(--tuner_type full --freeze_llm false --freeze_vit false --freeze_aligner false)
+lora=(--tuner_type lora --lora_rank 8 --freeze_llm false --freeze_vit true --freeze_aligner false)
+
+say "1. talks: 14,000 utterances to learn from, 16 other talks to be tested with"
+[ -d "$RUN/talks" ] || sap2 make-talks "$RUN/talks" --talks 132 --dev-talks 4 --test-talks 16 --slides 25 --utterances 5 \
+    --keywords 8 --homophones 0.4 --near 0.25 --plain 0.2 --noise 0.3 --max-seconds 3 --seed 11
+utterances() { # SPLIT SLIDES
+    [ -f "$RUN/$1-$2.jsonl" ] || python -m data_tools.slidespeech "$RUN/talks" --split "$1" --slides "$2" \
+        --audio-dir "$RUN/audio" --output "$RUN/$1-$2.jsonl"
+}
+utterances train 25
+utterances train 5
+utterances test 5
+
+say "2. spelling what is heard, and copying from lists of 1, 2, 4 and 8 names"
+[ -d "$RUN/random" ] || sap2 make-tiny "$RUN/random" --seed 1
+[ -f "$RUN/short.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 60000 \
+    --stages 0.4:1,0.2:2,0.2:4,0.2:8 --output "$RUN/short.jsonl"
+train short 2500 --model "$RUN/random" --dataset "$RUN/short.jsonl" "${whole[@]}" --sap_window_size 1 \
+    --sap_pooling mean --learning_rate 1.5e-3 --warmup_steps 300 --lr_scheduler_type cosine_with_min_lr \
+    --lr_scheduler_kwargs '{"min_lr_rate": 0.1, "num_cycles": 0.2340425}'
+
+say "3. lists of 8 to 64 names, and the spotter"
+[ -d "$RUN/short-model" ] || python examples/sap2_tiny/export.py "$RUN/short/checkpoint-2500" "$RUN/short-model"
+[ -f "$RUN/long.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 31200 \
+    --stages 0.15:8,0.85:8-64 --seed 2 --output "$RUN/long.jsonl"
+train long 1300 --model "$RUN/short-model" --dataset "$RUN/long.jsonl" "${whole[@]}" --sap_window_size 1 \
+    --sap_pooling salience --learning_rate 8e-4 --warmup_steps 50 --lr_scheduler_type cosine
+[ -d "$RUN/sap2-tiny" ] || python examples/sap2_tiny/export.py "$RUN/long/checkpoint-1300" "$RUN/sap2-tiny"
+
+say "4. the two LoRA stages, as users train them: 5 slides an utterance"
+rows() { # NAME COMMAND…: the rows of a stage
+    [ -f "$RUN/$1.jsonl" ] || python -m "data_tools.$2" "${@:3}" --output "$RUN/$1.jsonl"
+}
+rows prune build_prune "$RUN/train-5.jsonl" --normalizer none
+rows asr-all build_asr "$RUN/train-5.jsonl" --keywords all --normalizer none
+rows asr-oracle build_asr "$RUN/train-5.jsonl" --keywords oracle --drop 0.1 --distractors 3 --normalizer none
+rows asr-none build_asr "$RUN/train-5.jsonl" --keywords none --normalizer none
+BATCH=$((12 / NPROC)) # both read whole lists of 64 tokens and fewer
+compression=(--sap_window_size 4 --sap_min_positions 64)
+train prune 150 --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
+    --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 --warmup_ratio 0.05
+train asr 150 --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" "$RUN/asr-none.jsonl" \
+    "${lora[@]}" "${compression[@]}" --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 \
+    --warmup_ratio 0.05
+for stage in prune asr; do
+    [ -d "$RUN/sap2-tiny-$stage" ] ||
+        python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-150" "$RUN/sap2-tiny-$stage"
+done
+
+say "5. talks that nobody heard, lists of 5 slides: no list, a useless list, the list, and both stages"
+python examples/sap2_tiny/test_rows.py "$RUN/test-5.jsonl" "$RUN"
+decode() { # NAME FLAGS…
+    sap2 pipeline --model "$RUN/sap2-tiny" --val_dataset "$RUN/test.$1.jsonl" --result_path "$RUN/result.$1.jsonl" \
+        --batch_size 32 --max_new_tokens 200 "${@:2}"
+}
+decode none --asr-adapter "$RUN/sap2-tiny-asr"
+decode useless --asr-adapter "$RUN/sap2-tiny-asr"
+decode list --asr-adapter "$RUN/sap2-tiny-asr"
+decode stages --prune-adapter "$RUN/sap2-tiny-prune" --asr-adapter "$RUN/sap2-tiny-asr"
+decode picked --prune-adapter "$RUN/sap2-tiny-prune" --stages prune
+python eval/slidespeech_wer.py --keywords "$RUN/test.keywords" --input_file "no list=$RUN/result.none.jsonl" \
+    --input_file "useless list=$RUN/result.useless.jsonl" --input_file "list=$RUN/result.list.jsonl" \
+    --input_file "two stages=$RUN/result.stages.jsonl" --json "$RUN/wer.json"
+python eval/keywords.py --input_file "$RUN/result.picked.jsonl" --json "$RUN/keywords.json"

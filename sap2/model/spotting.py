@@ -1,0 +1,115 @@
+"""Salience of keywords: which of them does the speech hold, by their spelling, before the language model reads them.
+
+A small head on the speech embeddings gives each frame a distribution over bytes (CTC, Graves et al. 2006); a keyword's
+salience is its best path through the frames. The head is trained on the transcripts along with everything else, and
+does not change what it listens to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+SYMBOLS = 257
+"""Blank, then the 256 bytes."""
+WIDTH = 128
+LONGEST_KEYWORD = 48
+"""Bytes of a keyword that are looked for; more only takes time."""
+_NOT_SPOKEN = re.compile(r"[^\w' ]+")
+
+
+def spelling(text: str) -> list[int]:
+    """Symbols of a text as it is spoken: lower case, without punctuation; 0 is the blank, a byte b is b + 1."""
+    return [byte + 1 for byte in " ".join(_NOT_SPOKEN.sub(" ", text.lower()).split()).encode(errors="replace")]
+
+
+def pad_spellings(keywords: Sequence[Sequence[str]]) -> Tensor:
+    """Keywords of each audio → (audios, most keywords, longest spelling) symbols, int64, 0 = padding."""
+    spelled = [[spelling(keyword)[:LONGEST_KEYWORD] for keyword in of_audio] for of_audio in keywords]
+    count = max([1, *map(len, spelled)])
+    longest = max([1, *(len(symbols) for of_audio in spelled for symbols in of_audio)])
+    rows = [[symbols + [0] * (longest - len(symbols)) for symbols in of_audio] for of_audio in spelled]
+    nothing = [0] * longest
+    return torch.tensor([of_audio + [nothing] * (count - len(of_audio)) for of_audio in rows], dtype=torch.int64)
+
+
+def pad_transcripts(transcripts: Sequence[str], audios: Sequence[int]) -> Tensor:
+    """Transcripts of rows with so many audios each → (all audios, longest) symbols, int64, 0 = padding or unknown."""
+    rows = [
+        torch.tensor(spelling(transcript), dtype=torch.int64)
+        for transcript, count in zip(transcripts, audios, strict=True)
+        for _ in range(count)
+    ]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+class KeywordSpotter(nn.Module):
+    """Speech embeddings (A, T, D) → log probabilities of the symbols (A, T, 257), float32.
+
+    Untrained, all are equal, and so are all keywords.
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.hidden = nn.Linear(hidden_size, WIDTH)
+        self.symbols = nn.Linear(WIDTH, SYMBOLS)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The untrained state, the same in every process: whatever is heard, every symbol is as likely."""
+        width = self.hidden.in_features
+        weight = torch.randn((WIDTH, width), generator=torch.Generator().manual_seed(0)) * width**-0.5
+        self.hidden.weight.copy_(weight)
+        for parameter in (self.hidden.bias, self.symbols.weight, self.symbols.bias):
+            parameter.zero_()
+
+    def forward(self, speech: Tensor) -> Tensor:
+        speech = nn.functional.layer_norm(speech.float(), speech.shape[-1:]).to(self.hidden.weight.dtype)
+        return self.symbols(self.hidden(speech).relu()).float().log_softmax(-1)
+
+
+@torch.no_grad()
+def keyword_salience(log_probs: Tensor, speech_mask: Tensor, spellings: Tensor) -> Tensor:
+    """Salience of each keyword: the mean log probability of its best path, relative to the best symbols of its frames.
+
+    Args:
+        log_probs: (A, T, symbols) of the spotter.
+        speech_mask: (A, T), True = valid.
+        spellings: (A, K, n) symbols, 0 = padding.
+
+    Returns:
+        (A, K), at most 0; -inf where a keyword has no symbol or does not fit into the frames.
+    """
+    audios, count, longest = spellings.shape
+    lengths = (spellings > 0).sum(-1)
+    # a keyword's states: its symbols with a blank between each two
+    states = spellings.new_zeros((audios, count, 2 * longest - 1))
+    states[..., ::2] = spellings
+    may_skip = torch.zeros_like(states, dtype=torch.bool)
+    may_skip[..., 2::2] = spellings[..., 1:] != spellings[..., :-1]  # between equal symbols the blank is needed
+    last = (2 * lengths - 2).clamp(min=0).unsqueeze(-1)
+    relative = log_probs - log_probs.amax(-1, keepdim=True)
+    paths = relative.new_full(states.shape, -torch.inf)
+    best = relative.new_full((audios, count, 1), -torch.inf)
+    for frame in range(relative.shape[1]):
+        emitted = relative[:, frame].gather(1, states.flatten(1)).view_as(states)
+        entered = nn.functional.pad(paths, (1, 0), value=0.0)[..., :-1]  # the first state can be entered at any time
+        skipped = nn.functional.pad(paths, (2, 0), value=-torch.inf)[..., :-2].masked_fill(~may_skip, -torch.inf)
+        paths = torch.maximum(torch.maximum(paths, entered), skipped) + emitted
+        ended = paths.gather(-1, last)
+        best = torch.where(speech_mask[:, frame, None, None], torch.maximum(best, ended), best)
+    return (best.squeeze(-1) / lengths.clamp(min=1)).masked_fill(lengths == 0, -torch.inf)
+
+
+def spotting_loss(log_probs: Tensor, speech_mask: Tensor, transcripts: Tensor) -> Tensor:
+    """CTC loss of the transcripts (A, n; 0 = padding), mean over the symbols and then over the audios that have one."""
+    lengths = (transcripts > 0).sum(-1)
+    losses = nn.functional.ctc_loss(
+        log_probs.transpose(0, 1), transcripts, speech_mask.sum(-1), lengths, reduction="none", zero_infinity=True
+    )
+    known = lengths > 0
+    return (losses / lengths.clamp(min=1)).masked_fill(~known, 0).sum() / known.sum().clamp(min=1)
