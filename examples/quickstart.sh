@@ -58,7 +58,7 @@ python eval/slidespeech_wer.py --input_file "without slides=$RUN/test.plain.resu
 
 cat <<END
 
-B-WER counts the words of the slides, U-WER all others: most names of these talks can be spelled in more than one way,
+B-WER counts the words of the slides, U-WER all others: many names of these talks can be spelled in more than one way,
 and only the slide tells which. sap2-tiny is for trying, testing and teaching: it knows a few hundred common words and
 the voices of espeak-ng, and no real speech.
 

@@ -63,30 +63,29 @@ rows prune build_prune "$RUN/train-5.jsonl" --normalizer none
 rows asr-all build_asr "$RUN/train-5.jsonl" --keywords all --normalizer none
 rows asr-oracle build_asr "$RUN/train-5.jsonl" --keywords oracle --drop 0.1 --distractors 3 --normalizer none
 rows asr-none build_asr "$RUN/train-5.jsonl" --keywords none --normalizer none
+[ -f "$RUN/train.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/train-5.jsonl" "$RUN/train"
+rows asr-useless build_asr "$RUN/train.useless.jsonl" --keywords all --normalizer none
 BATCH=$((12 / NPROC)) # both read whole lists of 64 tokens and fewer
 compression=(--sap_window_size 4 --sap_min_positions 64)
 train prune 150 --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
     --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 --warmup_ratio 0.05
-train asr 150 --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" "$RUN/asr-none.jsonl" \
-    "${lora[@]}" "${compression[@]}" --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 \
-    --warmup_ratio 0.05
-for stage in prune asr; do
-    [ -d "$RUN/sap2-tiny-$stage" ] ||
-        python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-150" "$RUN/sap2-tiny-$stage"
-done
+train asr 200 --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" "$RUN/asr-none.jsonl" \
+    "$RUN/asr-useless.jsonl" "${lora[@]}" "${compression[@]}" --dataset_shuffle true --train_dataloader_shuffle true \
+    --learning_rate 1e-3 --warmup_ratio 0.05
+[ -d "$RUN/sap2-tiny-prune" ] || python examples/sap2_tiny/export.py "$RUN/prune/checkpoint-150" "$RUN/sap2-tiny-prune"
+[ -d "$RUN/sap2-tiny-asr" ] || python examples/sap2_tiny/export.py "$RUN/asr/checkpoint-200" "$RUN/sap2-tiny-asr"
 
 say "5. talks that nobody heard, lists of 5 slides: no list, a useless list, the list, and both stages"
-python examples/sap2_tiny/test_rows.py "$RUN/test-5.jsonl" "$RUN"
-decode() { # NAME FLAGS…
-    sap2 pipeline --model "$RUN/sap2-tiny" --val_dataset "$RUN/test.$1.jsonl" --result_path "$RUN/result.$1.jsonl" \
-        --batch_size 32 --max_new_tokens 200 "${@:2}"
+[ -f "$RUN/test.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/test-5.jsonl" "$RUN/test"
+decode() { # RESULT UTTERANCES FLAGS…; goes on where it was
+    sap2 pipeline --model "$RUN/sap2-tiny" --val_dataset "$RUN/test.$2.jsonl" --result_path "$RUN/result.$1.jsonl" \
+        --asr-adapter "$RUN/sap2-tiny-asr" --batch_size 32 --max_new_tokens 200 "${@:3}"
 }
-decode none --asr-adapter "$RUN/sap2-tiny-asr"
-decode useless --asr-adapter "$RUN/sap2-tiny-asr"
-decode list --asr-adapter "$RUN/sap2-tiny-asr"
-decode stages --prune-adapter "$RUN/sap2-tiny-prune" --asr-adapter "$RUN/sap2-tiny-asr"
-decode picked --prune-adapter "$RUN/sap2-tiny-prune" --stages prune
+decode none none
+decode useless useless
+decode list list
+decode stages list --prune-adapter "$RUN/sap2-tiny-prune"
 python eval/slidespeech_wer.py --keywords "$RUN/test.keywords" --input_file "no list=$RUN/result.none.jsonl" \
     --input_file "useless list=$RUN/result.useless.jsonl" --input_file "list=$RUN/result.list.jsonl" \
     --input_file "two stages=$RUN/result.stages.jsonl" --json "$RUN/wer.json"
-python eval/keywords.py --input_file "$RUN/result.picked.jsonl" --json "$RUN/keywords.json"
+python eval/keywords.py --input_file "$RUN/result.stages.prune.jsonl" --json "$RUN/keywords.json"

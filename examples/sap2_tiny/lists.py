@@ -1,0 +1,56 @@
+"""Utterances with their list, without any, and with a useless one: that of another talk.
+
+    python examples/sap2_tiny/lists.py UTTERANCES PREFIX
+
+Writes PREFIX.list.jsonl, PREFIX.none.jsonl and PREFIX.useless.jsonl, and PREFIX.keywords with the lists that all three
+are to be scored with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sap2.records import atomic_write, read_rows, write_rows
+
+
+def write_lists(source: str, prefix: str) -> None:
+    """Write the three files and the lists.
+
+    Raises:
+        ValueError: all utterances are of one talk.
+    """
+    utterances = [row for _, row in read_rows(source)]
+    lists: dict[str, list[list[str]]] = {}
+    for row in utterances:
+        lists.setdefault(row["session"], []).append(row["keywords"])
+    if len(lists) < 2:
+        raise ValueError(f"{source} holds {len(lists)} talks; allowed: 2 or more")
+    talks = list(lists)
+    following = dict(zip(talks, [*talks[1:], talks[0]], strict=True))
+
+    def useless(number: int, talk: str) -> list[str]:
+        others = lists[following[talk]]
+        return others[number % len(others)]
+
+    write_rows(f"{prefix}.list.jsonl", utterances)
+    write_rows(f"{prefix}.none.jsonl", [{**row, "keywords": []} for row in utterances])
+    write_rows(
+        f"{prefix}.useless.jsonl",
+        [{**row, "keywords": useless(number, row["session"])} for number, row in enumerate(utterances)],
+    )
+    with atomic_write(f"{prefix}.keywords") as stream:
+        stream.writelines(f"{row['id']} {'$'.join(row['keywords'])}\n" for row in utterances)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="utterances of several talks, in their order")
+    parser.add_argument("prefix", help="of the files to write")
+    args = parser.parse_args(argv)
+    write_lists(args.source, args.prefix)
+
+
+if __name__ == "__main__":
+    main()
