@@ -5,7 +5,7 @@
 Every arm starts from MODEL (a plain Qwen2-Audio that reads contexts, such as sap2-tiny), and is trained with
 ``swift sft`` on the same utterances for the same steps. Then it decodes the test talks with lists of 1, 5, 15 and 25
 slides. What was trained or decoded before is not done again. Writes OUTPUT/counts.json (raw counts by arm, seed, list
-and talk), results.json, table.md and plot.png.
+and talk), table.md and plot.png.
 """
 
 from __future__ import annotations
