@@ -67,13 +67,13 @@ rows asr-none build_asr "$RUN/train-5.jsonl" --keywords none --normalizer none
 rows asr-useless build_asr "$RUN/train.useless.jsonl" --keywords all --normalizer none
 BATCH=$((12 / NPROC)) # both read whole lists of 64 tokens and fewer
 compression=(--sap_window_size 4 --sap_min_positions 64)
-train prune 150 --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
-    --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 --warmup_ratio 0.05
-train asr 200 --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" "$RUN/asr-none.jsonl" \
-    "$RUN/asr-useless.jsonl" "${lora[@]}" "${compression[@]}" --dataset_shuffle true --train_dataloader_shuffle true \
-    --learning_rate 1e-3 --warmup_ratio 0.05
-[ -d "$RUN/sap2-tiny-prune" ] || python examples/sap2_tiny/export.py "$RUN/prune/checkpoint-150" "$RUN/sap2-tiny-prune"
-[ -d "$RUN/sap2-tiny-asr" ] || python examples/sap2_tiny/export.py "$RUN/asr/checkpoint-200" "$RUN/sap2-tiny-asr"
+train prune 330 --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
+    --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 2e-3 --warmup_ratio 0.05
+train asr 330 --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" \
+    "$RUN/asr-none.jsonl" "$RUN/asr-useless.jsonl" "${lora[@]}" "${compression[@]}" --dataset_shuffle true --train_dataloader_shuffle true \
+    --learning_rate 2e-3 --warmup_ratio 0.05
+[ -d "$RUN/sap2-tiny-prune" ] || python examples/sap2_tiny/export.py "$RUN/prune/checkpoint-330" "$RUN/sap2-tiny-prune"
+[ -d "$RUN/sap2-tiny-asr" ] || python examples/sap2_tiny/export.py "$RUN/asr/checkpoint-330" "$RUN/sap2-tiny-asr"
 
 say "5. talks that nobody heard, lists of 5 slides: no list, a useless list, the list, and both stages"
 [ -f "$RUN/test.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/test-5.jsonl" "$RUN/test"
