@@ -1,11 +1,12 @@
 """Does the speech-driven pooling beat plain averaging? Trains and decodes each arm alike, and writes the table.
 
-    python eval/ablation.py --model MODEL --talks TALKS --output runs/ablation
+    python eval/ablation.py --model sap2-tiny --talks TALKS --output runs/ablation
+    python eval/ablation.py --from-counts docs/ablation/counts.json --output /tmp/report
 
 Every arm starts from MODEL (a plain Qwen2-Audio that reads contexts, such as sap2-tiny), and is trained with
-``swift sft`` on the same utterances for the same steps. Then it decodes the test talks with lists of 1, 5, 15 and 25
-slides. What was trained or decoded before is not done again. Writes OUTPUT/counts.json (raw counts by arm, seed, list
-and talk), table.md and plot.png.
+``swift sft`` on the same utterances with the same growing lists for the same steps. Then it decodes the test talks with
+lists of 1, 5, 15 and 25 slides. What was trained or decoded before is not done again; what was interrupted starts
+again. Writes OUTPUT/counts.json (raw counts by arm, seed, list and talk), table.md and plot.png.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,9 +23,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from ablation_report import write_report
+from ablation_report import decoded_file, read_counts, write_counts, write_report
 from tqdm import tqdm
 
+from data_tools._command import one_line_errors, positive
 from data_tools.build_asr import build_asr
 from data_tools.build_curriculum import build_curriculum
 from data_tools.slidespeech import SlideSpeechOptions, convert_slidespeech
@@ -34,6 +35,13 @@ from sap2.shipped import resolve_name
 
 LISTED = "0.85"
 """Share of the rows with a list; the others have none."""
+TASK_SHARES = {
+    "plain": "plain=1",
+    "asr": f"asr={LISTED},plain={1 - float(LISTED):.2f}",
+    "prune": "prune=1",
+    "joint": "joint=1",
+}
+"""Rows of each task's training (:mod:`data_tools.build_curriculum`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +50,30 @@ class Arm:
 
     Attributes:
         name: in the table.
-        pooling, window: settings of the pooling layer.
-        tasks: of :mod:`data_tools.build_curriculum`, one model trained for each.
+        pooling, window, min_positions: settings of the pooling layer.
+        tasks: of :data:`TASK_SHARES`, one model trained for each.
         context: whether the model is shown the lists.
     """
 
     name: str
     pooling: str = "mean"
     window: int = 1
+    min_positions: int = 0
     tasks: tuple[str, ...] = ("asr",)
     context: bool = True
+
+    @property
+    def baseline(self) -> str | None:
+        """The arm that averages, with as many positions."""
+        alike = self.pooling != "mean" and not self.min_positions
+        return f"mean-{self.window}" if alike else None
 
 
 POOLINGS = ("mean", "attention", "salience")
 WINDOWS = (2, 4, 8)
-DEFAULT = ("salience", 2)
-"""Pooling and window of the two stages and of joint decoding."""
+SHIPPED = ("salience", 4, 64)
+"""Pooling, window and minimum of the shipped adapters, with which the ways to decode are compared. Stage two needs the
+minimum: there is nothing to leave out of a list of two spoken names."""
 
 
 def all_arms() -> dict[str, Arm]:
@@ -65,15 +81,16 @@ def all_arms() -> dict[str, Arm]:
     arms = [Arm("none", tasks=("plain",), context=False), Arm("w1")]
     arms += [Arm(f"{pooling}-{window}", pooling, window) for window in WINDOWS for pooling in POOLINGS]
     arms += [
-        Arm("prune+asr", *DEFAULT, tasks=("prune", "asr")),
-        Arm("joint", *DEFAULT, tasks=("joint",)),
+        Arm("asr", *SHIPPED),
+        Arm("joint", *SHIPPED, tasks=("joint",)),
+        Arm("prune+asr", *SHIPPED, tasks=("prune", "asr")),
     ]
     return {arm.name: arm for arm in arms}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """See the options of the command."""
+    """See the options of the command. All but the output are the same in every run with this output."""
 
     model: str
     talks: str
@@ -81,42 +98,56 @@ class Settings:
     steps: int
     batch: int
     learning_rate: float
-    list_sizes: str
+    stages: str
     slides: tuple[int, ...]
     utterances: int
 
+    def save(self) -> None:
+        """Write them to OUTPUT/settings.json.
+
+        Raises:
+            ValueError: OUTPUT was begun with others.
+        """
+        settings = json.loads(json.dumps({**dataclasses.asdict(self), "output": "."}, default=str))
+        path = self.output / "settings.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ValueError(
+                    f"{path}: {name} was {before.get(name)!r} and is {value!r}; allowed: the same, or another --output"
+                )
+        with atomic_write(path) as stream:
+            json.dump(settings, stream, indent=2)
+
 
 def prepare(settings: Settings, seeds: Sequence[int]) -> None:
-    """Rows for training, one file for each task and seed, and the test utterances with each number of slides."""
+    """Rows for training, one file for each task and seed, and the test utterances with every list and with none."""
     data = settings.output / "data"
-    data.mkdir(parents=True, exist_ok=True)
     _convert(settings, "train", 25, data / "train.utterances.jsonl")
+    rows = []
     for slides in settings.slides:
-        whole, part = data / f"test-{slides}.all.jsonl", data / f"test-{slides}.jsonl"
-        if not part.exists():
-            _convert(settings, "test", slides, whole)
-            write_rows(part, _spread([row for _, row in read_rows(whole)], settings.utterances))
+        whole = data / f"test-{slides}.jsonl"
+        _convert(settings, "test", slides, whole)
+        chosen = _spread([row for _, row in read_rows(whole)], settings.utterances)
+        rows += [{**row, "id": f"{row['id']}@{slides}"} for row in chosen]
+    if not (data / "test.jsonl").exists():
+        write_rows(data / "test.jsonl", rows)
+    if not (data / "test-none.jsonl").exists():
+        first = rows[: len(rows) // len(settings.slides)]
+        write_rows(data / "test-none.jsonl", [{**row, "keywords": []} for row in first])
     for seed in seeds:
         for task, shares in TASK_SHARES.items():
-            rows = data / f"{task}-{seed}.jsonl"
-            if not rows.exists():
+            path = data / f"{task}-{seed}.jsonl"
+            if not path.exists():
                 build_curriculum(
                     data / "train.utterances.jsonl",
-                    rows,
+                    path,
                     settings.steps * settings.batch,
-                    f"1:{settings.list_sizes}",
+                    settings.stages,
                     tasks=shares,
                     block=settings.batch,
                     seed=seed,
                 )
-
-
-TASK_SHARES = {
-    "plain": "plain=1",
-    "asr": f"asr={LISTED},plain={1 - float(LISTED):.2f}",
-    "prune": "prune=1",
-    "joint": "joint=1",
-}
 
 
 def _convert(settings: Settings, split: str, slides: int, output: Path) -> None:
@@ -132,99 +163,187 @@ def _spread(rows: list[dict], count: int) -> list[dict]:
 
 
 def train(settings: Settings, arm: Arm, task: str, seed: int) -> Path:
-    """Train one model; its checkpoint. Does nothing where there is one already."""
-    folder = settings.output / "models" / f"{arm.pooling}-{arm.window}-{task}-s{seed}"
+    """Train one model; its checkpoint. Does nothing where there is one already.
+
+    Raises:
+        ChildProcessError: names the log.
+    """
+    folder = settings.output / "models" / model_name(arm, task, seed)
     checkpoint = folder / f"checkpoint-{settings.steps}"
-    done = folder / "done.json"
-    if done.exists():
+    if (folder / "done.json").exists():
         return checkpoint
     folder.mkdir(parents=True, exist_ok=True)
-    rows = settings.output / "data" / f"{task}-{seed}.jsonl"
-    command = f"""
-        swift sft --model {settings.model} --model_type sap_qwen2_audio --dataset {rows} --output_dir {folder}
-        --tuner_type full --freeze_llm false --freeze_vit true --freeze_aligner false --torch_dtype float32
-        --dataset_shuffle false --train_dataloader_shuffle false --seed {seed} --max_steps {settings.steps}
-        --per_device_train_batch_size {settings.batch} --gradient_accumulation_steps 1 --max_length 8192
-        --learning_rate {settings.learning_rate} --warmup_ratio 0.05 --weight_decay 0.01
-        --gradient_checkpointing false --vit_gradient_checkpointing false
-        --sap_pooling {arm.pooling} --sap_window_size {arm.window}
-        --save_steps {settings.steps} --save_only_model true --logging_steps 10 --dataloader_num_workers 0
-        --report_to none --check_model false --add_version false
-    """.split()
-    log = folder / "train.log"
-    with log.open("w", encoding="utf-8") as stream:
-        if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=_environment()).returncode:
-            raise RuntimeError(f"training failed; see {log}")
-    speeds = re.findall(r"'train_speed\(s/it\)': '([0-9.]+)'", log.read_text(encoding="utf-8"))
-    with atomic_write(done) as stream:
+    options = {
+        "model": settings.model,
+        "model_type": "sap_qwen2_audio",
+        "dataset": settings.output / "data" / f"{task}-{seed}.jsonl",
+        "output_dir": folder,
+        "tuner_type": "full",
+        "freeze_llm": "false",
+        "freeze_vit": "true",
+        "freeze_aligner": "false",
+        "torch_dtype": "float32",
+        "dataset_shuffle": "false",
+        "train_dataloader_shuffle": "false",
+        "seed": seed,
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": settings.batch,
+        "gradient_accumulation_steps": 1,
+        "max_length": 8192,
+        "learning_rate": settings.learning_rate,
+        "warmup_ratio": 0.05,
+        "weight_decay": 0.01,
+        "gradient_checkpointing": "false",
+        "vit_gradient_checkpointing": "false",
+        "sap_pooling": arm.pooling,
+        "sap_window_size": arm.window,
+        "sap_min_positions": arm.min_positions,
+        "save_steps": settings.steps,
+        "save_only_model": "true",
+        "logging_steps": 10,
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "check_model": "false",
+        "add_version": "false",
+    }
+    command = [str(Path(sys.executable).with_name("swift")), "sft"]
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    (folder / "logging.jsonl").unlink(missing_ok=True)  # of a training that was stopped
+    _run(command, folder / "train.log", "training")
+    lines = [json.loads(line) for line in (folder / "logging.jsonl").read_text(encoding="utf-8").splitlines()]
+    speeds = [line["train_speed(s/it)"] for line in lines if "train_speed(s/it)" in line]
+    with atomic_write(folder / "done.json") as stream:
         json.dump({"seconds_per_step": float(speeds[-1])}, stream)
     return checkpoint
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+def model_name(arm: Arm, task: str, seed: int) -> str:
+    """The folder of a trained model. Arms that train alike share it."""
+    least = f"-{arm.min_positions}" if arm.min_positions else ""
+    return f"{arm.pooling}-{arm.window}{least}-{task}-s{seed}"
 
 
 def run_arm(settings: Settings, arm: Arm, seed: int) -> None:
     """Train what the arm needs and decode the test talks with every list."""
     models = {task: train(settings, arm, task, seed) for task in arm.tasks}
-    for slides in settings.slides if arm.context else settings.slides[:1]:
-        source = settings.output / "data" / f"test-{slides}.jsonl"
-        folder = settings.output / "decoded" / f"{arm.name}-s{seed}"
-        result = folder / f"{slides}.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        if not arm.context:
-            rows = folder / "rows.jsonl"
-            build_asr(source, rows, "none")
-            decode(models["plain"], rows, result, "asr")
-        elif arm.tasks == ("prune", "asr"):
-            picked, rows = folder / f"{slides}.picked.jsonl", folder / f"{slides}.rows.jsonl"
-            decode(models["prune"], source, picked, "prune")
-            if not rows.exists():
-                build_asr(source, rows, "predicted", predictions=picked)
-            decode(models["asr"], rows, result, "asr")
-        else:
-            decode(models[arm.tasks[0]], source, result, arm.tasks[0])
+    data, result = settings.output / "data", decoded_file(settings.output, arm.name, seed)
+    if not arm.context:
+        decode(models["plain"], data / "test-none.jsonl", result, "asr")
+    elif arm.tasks == ("prune", "asr"):
+        picked, rows = result.with_suffix(".prune.jsonl"), result.with_suffix(".rows.jsonl")
+        decode(models["prune"], data / "test.jsonl", picked, "prune")
+        if not rows.exists():
+            build_asr(data / "test.jsonl", rows, "predicted", predictions=picked)
+        decode(models["asr"], rows, result, "asr")
+    else:
+        decode(models[arm.tasks[0]], data / "test.jsonl", result, arm.tasks[0])
 
 
 def decode(model: Path, source: Path, result: Path, stages: str) -> None:
-    """Decode with ``sap2 pipeline``, which goes on where it was."""
+    """Decode with ``sap2 pipeline``, which goes on where it was.
+
+    Raises:
+        ChildProcessError: names the log.
+    """
     done = result.with_suffix(".done")
     if done.exists():
         return
     command = [sys.executable, "-m", "sap2.cli", "pipeline", "--model", str(model), "--stages", stages]
     command += ["--val_dataset", str(source), "--result_path", str(result), "--batch_size", "32"]
-    command += ["--max_new_tokens", "200"]
-    run = subprocess.run(command, capture_output=True, text=True, env=_environment())
-    if run.returncode:
-        raise RuntimeError(f"decoding failed: {' '.join(command)}\n{run.stderr[-2000:]}")
-    done.write_text(run.stdout + run.stderr, encoding="utf-8")
+    command += ["--max_new_tokens", "120"]
+    result.parent.mkdir(parents=True, exist_ok=True)
+    _run(command, result.with_suffix(".log"), "decoding")
+    done.touch()
+
+
+def _run(command: Sequence[str], log: Path, what: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with log.open("w", encoding="utf-8") as stream:
+        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+    if code:
+        raise ChildProcessError(f"{what} failed with exit code {code}; see {log}")
+
+
+def run_arms(settings: Settings, arms: Sequence[Arm], seeds: Sequence[int], jobs: int) -> None:
+    """Run them, several at a time; after an error no further one begins.
+
+    Raises:
+        ChildProcessError: a training or decoding failed.
+    """
+    settings.save()
+    prepare(settings, seeds)
+    # arms with a model in common follow each other in one job, or two jobs would train it at once
+    chains: dict[tuple, list[Arm]] = {}
+    for arm in arms:
+        chains.setdefault((arm.pooling, arm.window, arm.min_positions), []).append(arm)
+    with (
+        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
+        tqdm(total=len(arms) * len(seeds), desc="arms", unit=" arms", disable=None) as bar,
+    ):
+
+        def run_chain(chain: Sequence[Arm], seed: int) -> None:
+            for arm in chain:
+                run_arm(settings, arm, seed)
+                bar.update()
+
+        futures = [pool.submit(run_chain, chain, seed) for seed in seeds for chain in chains.values()]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", metavar="DIR", help="a plain Qwen2-Audio to start from, or sap2-tiny")
+    parser.add_argument("--talks", metavar="DIR", help="talks of sap2 make-talks, 25 slides each")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="goes on with what is there")
+    parser.add_argument("--arms", metavar="A,B", help="default: all")
+    parser.add_argument("--seeds", default="0,1,2", metavar="N,N", help="default: %(default)s")
+    parser.add_argument("--steps", type=positive, default=200, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch", type=positive, default=12, metavar="N", help="rows of a step (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, metavar="X", help="default: %(default)s")
+    parser.add_argument(
+        "--stages",
+        default="0.2:1,0.2:2-4,0.2:4-16,0.4:8-200",
+        metavar="S:N,S:N-M",
+        help="shares and sizes of the lists in training (default: %(default)s)",
+    )
+    parser.add_argument("--slides", default="1,5,15,25", metavar="N,N", help="of the test (default: %(default)s)")
+    parser.add_argument(
+        "--utterances", type=positive, default=160, metavar="N", help="of the test (default: %(default)s)"
+    )
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="arms at a time (default: 1)")
+    parser.add_argument("--report-only", action="store_true", help="count and report what is there, and run nothing")
+    parser.add_argument("--from-counts", type=Path, metavar="FILE", help="only report these counts")
+    return parser
+
+
+def _numbers(parser: argparse.ArgumentParser, option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        parser.error(f"{option} {text!r}; allowed: whole numbers, such as 1,5")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, metavar="DIR", help="a plain Qwen2-Audio to start from, or sap2-tiny")
-    parser.add_argument("--talks", required=True, metavar="DIR", help="talks of sap2 make-talks, 25 slides each")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="goes on with what is there")
-    parser.add_argument("--arms", metavar="A,B", help="default: all")
-    parser.add_argument("--seeds", default="0,1,2", metavar="N,N", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=400, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="default: %(default)s")
-    parser.add_argument("--learning-rate", type=float, default=5e-4, metavar="X", help="default: %(default)s")
-    parser.add_argument("--list-sizes", default="4-96", metavar="N-M", help="keywords in training (default: 4-96)")
-    parser.add_argument("--slides", default="1,5,15,25", metavar="N,N", help="default: %(default)s")
-    parser.add_argument("--utterances", type=int, default=640, metavar="N", help="test (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="arms at a time (default: 1)")
-    parser.add_argument("--report-only", action="store_true", help="write the report of what is there")
+    parser = _parser()
     args = parser.parse_args(argv)
+    if args.from_counts is not None:
+        with one_line_errors():
+            write_report(read_counts(args.from_counts), args.output)
+        return
+    if args.model is None or args.talks is None:
+        parser.error("--model and --talks are missing; allowed: both, or --from-counts FILE")
     arms = all_arms()
     names = list(arms) if args.arms is None else args.arms.split(",")
     unknown = sorted(set(names) - set(arms))
     if unknown:
         parser.error(f"unknown arms {', '.join(unknown)}; allowed: {', '.join(arms)}")
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    slides = tuple(int(count) for count in args.slides.split(","))
+    seeds, slides = _numbers(parser, "--seeds", args.seeds), _numbers(parser, "--slides", args.slides)
     settings = Settings(
         resolve_name(args.model),
         args.talks,
@@ -232,17 +351,14 @@ def main(argv: list[str] | None = None) -> None:
         args.steps,
         args.batch,
         args.learning_rate,
-        args.list_sizes,
+        args.stages,
         slides,
         args.utterances,
     )
-    if not args.report_only:
-        prepare(settings, seeds)
-        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-            jobs = [pool.submit(run_arm, settings, arms[name], seed) for seed in seeds for name in names]
-            for job in tqdm(concurrent.futures.as_completed(jobs), total=len(jobs), desc="arms"):
-                job.result()
-    write_report(args.output, arms, slides, settings.model)
+    with one_line_errors():
+        if not args.report_only:
+            run_arms(settings, [arms[name] for name in names], seeds, args.jobs)
+        write_report(write_counts(args.output, arms, slides, settings.model), args.output)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,92 +21,132 @@ from sap2.model.pooling import pooled_length
 from sap2.prompts import format_keywords
 from sap2.records import atomic_write, read_rows
 
+if TYPE_CHECKING:
+    from ablation import Arm
+
 DRAWS = 2000
 SHOWN = ("wer", "u_wer", "b_wer", "recall")
+COLUMNS = (
+    *("arm", "seeds", "context positions", "WER", "U-WER", "B-WER", "B-WER less that of mean", "recall"),
+    *("s/step", "s/utterance"),
+)
 Counts = dict[str, Any]
+"""What counts.json holds: the names of the figures, the arms (positions and speeds), and results."""
 
 
-def collect(output: Path, names: Sequence[str], slides: Sequence[int]) -> list[Counts]:
-    """Numerators and denominators of every figure by arm, seed, number of slides and talk, of what was decoded."""
-    found = []
-    for name in names:
-        for folder in sorted((output / "decoded").glob(f"{name}-s*")):
+def decoded_file(output: Path, arm: str, seed: int) -> Path:
+    """Where the replies of an arm are."""
+    return output / "decoded" / f"{arm}-s{seed}.jsonl"
+
+
+def write_counts(output: Path, arms: Mapping[str, Arm], slides: Sequence[int], model: str) -> Counts:
+    """Count what was decoded so far: numerators and denominators of every figure by arm, seed, list and talk.
+
+    Returns:
+        What is written to OUTPUT/counts.json.
+
+    Raises:
+        ValueError: nothing was decoded yet, or an utterance is missing.
+    """
+    results, known = [], {}
+    for name, arm in arms.items():
+        replies = dict(_decoded(output, name))
+        if not replies:
+            continue
+        for seed, path in replies.items():
+            decoded = {row["id"]: row["response"] for _, row in read_rows(path)}
             for count in slides:
-                # without a context there is one decoding; it is scored against each list
-                decoded = next(
-                    (p for p in (folder / f"{count}.jsonl", folder / f"{slides[0]}.jsonl") if p.exists()), None
-                )
-                if decoded is None or not decoded.with_suffix(".done").exists():
-                    continue
-                if decoded.stem != str(count) and not (folder / "rows.jsonl").exists():
-                    continue
-                test = output / "data" / f"test-{count}.jsonl"
-                found.append(
-                    {
-                        "arm": name,
-                        "seed": int(folder.name.rpartition("-s")[2]),
-                        "slides": count,
-                        "talks": _by_talk(test, decoded),
-                    }
-                )
-    return found
+                talks = _by_talk(_test_rows(output, count), decoded, path, f"@{count if arm.context else slides[0]}")
+                results.append({"arm": name, "seed": seed, "slides": count, "talks": talks})
+        known[name] = {"baseline": arm.baseline, **_speeds(output, arm, slides, list(replies.values()))}
+    if not results:
+        raise ValueError(f"{output} holds nothing decoded yet")
+    tokens = context_tokens(output, model, slides)
+    for name, entry in known.items():
+        arm = arms[name]
+        entry["positions"] = {
+            count: float(np.mean([pooled_length(n, arm.window, arm.min_positions) for n in tokens[count]]))
+            if arm.context
+            else 0.0
+            for count in slides
+        }
+    counts = {"figures": list(FIGURES), "arms": known, "results": results}
+    with atomic_write(output / "counts.json") as stream:
+        json.dump(counts, stream)
+    return read_counts(output / "counts.json")
 
 
-def _by_talk(test: Path, decoded: Path) -> dict[str, list[list[float]]]:
-    rows = {row["id"]: row for _, row in read_rows(test)}
-    hyps = {row["id"]: row["response"] for _, row in read_rows(decoded)}
-    missing = sorted(set(rows) - set(hyps))
+def read_counts(path: Path) -> Counts:
+    """What :func:`write_counts` wrote.
+
+    Raises:
+        ValueError: it is not such a file, or of other figures.
+    """
+    try:
+        counts = json.loads(path.read_text(encoding="utf-8"))
+        figures = counts["figures"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no counts of an ablation: {error!r}") from None
+    if figures != list(FIGURES):
+        raise ValueError(f"{path} has the figures {figures}; allowed: {list(FIGURES)}")
+    return counts
+
+
+def _decoded(output: Path, arm: str) -> list[tuple[int, Path]]:
+    pattern = re.compile(re.escape(arm) + r"-s(\d+)\.done")
+    found = [(match, path) for path in (output / "decoded").glob("*.done") if (match := pattern.fullmatch(path.name))]
+    return sorted((int(match[1]), path.with_suffix(".jsonl")) for match, path in found)
+
+
+def _test_rows(output: Path, slides: int) -> list[dict]:
+    ending = f"@{slides}"
+    return [row for _, row in read_rows(output / "data" / "test.jsonl") if row["id"].endswith(ending)]
+
+
+def _by_talk(rows: list[dict], replies: Mapping[str, str], path: Path, ending: str) -> dict[str, list[list[float]]]:
+    hyps = {row["id"]: replies.get(row["id"].rpartition("@")[0] + ending) for row in rows}
+    missing = sorted(name for name, reply in hyps.items() if reply is None)
     if missing:
-        raise ValueError(f"{decoded} lacks {len(missing)} utterances, such as {missing[0]}")
-    utterances = [Utterance(name, row["text"], list(row["keywords"])) for name, row in rows.items()]
+        raise ValueError(f"{path} lacks {len(missing)} utterances, such as {missing[0]}")
+    utterances = [Utterance(row["id"], row["text"], list(row["keywords"])) for row in rows]
     scores = score(TestSet(utterances, {"arm": hyps}), DEFINITIONS["slidespeech"])
     parts = fractions(scores.systems["arm"])
     talks: dict[str, list[int]] = {}
-    for index, row in enumerate(rows.values()):
+    for index, row in enumerate(rows):
         talks.setdefault(row["session"], []).append(index)
     return {talk: parts[members].sum(0).tolist() for talk, members in talks.items()}
 
 
-def summarise(counts: Sequence[Counts], seed: int = 0) -> dict[tuple[str, int], dict[str, tuple[float, float, float]]]:
-    """Rate and 95 % interval (percent) of every figure by arm and slides: seeds pooled, talks drawn."""
-    groups: dict[tuple[str, int], list[Counts]] = {}
-    for entry in counts:
-        groups.setdefault((entry["arm"], entry["slides"]), []).append(entry)
-    summary = {}
-    for key, entries in groups.items():
-        talks = sorted(entries[0]["talks"])
-        parts = np.array([[entry["talks"][talk] for talk in talks] for entry in entries]).sum(0)
-        drawn = _rates(resample(parts, DRAWS, seed))
-        low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-        summary[key] = dict(zip(FIGURES, zip(_rates(parts.sum(0)), low, high, strict=True), strict=True))
-    return summary
+def _speeds(output: Path, arm: Arm, slides: Sequence[int], decoded: Sequence[Path]) -> dict[str, Any]:
+    """Seconds of a training step (of the last task) and of an utterance with each list, both stages together.
+
+    Of the fastest seed: what else the machine did only adds to them.
+    """
+    from ablation import model_name
+
+    seeds = [int(path.stem.rpartition("-s")[2]) for path in decoded]
+    trained = [output / "models" / model_name(arm, arm.tasks[-1], seed) / "done.json" for seed in seeds]
+    steps = [json.loads(path.read_text(encoding="utf-8"))["seconds_per_step"] for path in trained]
+    lists = {count: str(count) if arm.context else str(slides[0]) for count in slides}
+    utterances = [
+        {
+            count: _mean_seconds(path, name) + _mean_seconds(path.with_suffix(".prune.jsonl"), name)
+            for count, name in lists.items()
+        }
+        for path in decoded
+    ]
+    fastest = {count: min(seconds[count] for seconds in utterances) for count in slides}
+    return {"seconds_per_step": min(steps), "seconds_per_utterance": fastest}
 
 
-def differences(
-    counts: Sequence[Counts], base: str, other: str, slides: int, figure: str, seed: int = 0
-) -> tuple[float, float, float] | None:
-    """``other - base`` of a figure with its 95 % interval over talks (the same talks drawn for both), or None."""
-    sides = []
-    for arm in (base, other):
-        entries = [entry for entry in counts if entry["arm"] == arm and entry["slides"] == slides]
-        if not entries:
-            return None
-        talks = sorted(entries[0]["talks"])
-        sides.append(np.array([[entry["talks"][talk] for talk in talks] for entry in entries]).sum(0))
-    column = FIGURES.index(figure)
-    parts = np.stack(sides, axis=1)[:, :, column]
-    drawn = _rates(resample(parts, DRAWS, seed))
-    low, high = np.nanpercentile(drawn[:, 1] - drawn[:, 0], [2.5, 97.5])
-    whole = _rates(parts.sum(0))
-    return float(whole[1] - whole[0]), float(low), float(high)
+def _mean_seconds(path: Path, ending: str) -> float:
+    if not path.exists():
+        return 0.0
+    rows = [row for _, row in read_rows(path) if row["id"].endswith(f"@{ending}")]
+    return float(np.mean([sum(row["seconds"].values()) for row in rows]))
 
 
-def _rates(parts: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return 100.0 * parts[..., 0] / parts[..., 1]
-
-
-def context_positions(output: Path, model: str, slides: Sequence[int]) -> dict[int, list[int]]:
+def context_tokens(output: Path, model: str, slides: Sequence[int]) -> dict[int, list[int]]:
     """Context tokens of each test utterance by the number of slides."""
     from transformers import AutoTokenizer
 
@@ -114,85 +155,107 @@ def context_positions(output: Path, model: str, slides: Sequence[int]) -> dict[i
     tokenizer = AutoTokenizer.from_pretrained(model)
     return {
         count: [
-            len(tokenize_context(tokenizer, format_keywords(row["keywords"])).ids)
-            for _, row in read_rows(output / "data" / f"test-{count}.jsonl")
+            len(tokenize_context(tokenizer, format_keywords(row["keywords"])).ids) for row in _test_rows(output, count)
         ]
         for count in slides
     }
 
 
-def write_report(output: Path, arms: Mapping[str, Any], slides: Sequence[int], model: str) -> None:
-    """Write counts.json, table.md and plot.png of what was decoded so far."""
-    counts = collect(output, list(arms), slides)
-    if not counts:
-        raise ValueError(f"{output} holds nothing decoded yet")
-    with atomic_write(output / "counts.json") as stream:
-        json.dump({"figures": list(FIGURES), "results": counts}, stream)
+def summarise(counts: Counts, seed: int = 0) -> dict[tuple[str, int], dict[str, tuple[float, float, float]]]:
+    """Rate and 95 % interval (percent) of the figures shown, by arm and slides: seeds pooled, talks drawn."""
+    summary = {}
+    for name, slides in dict.fromkeys((entry["arm"], entry["slides"]) for entry in counts["results"]):
+        parts = _pooled(counts, name, slides)[:, [FIGURES.index(figure) for figure in SHOWN]]
+        low, high = np.nanpercentile(_rates(resample(parts, DRAWS, seed)), [2.5, 97.5], axis=0)
+        summary[name, slides] = dict(zip(SHOWN, zip(_rates(parts.sum(0)), low, high, strict=True), strict=True))
+    return summary
+
+
+def difference(
+    counts: Counts, base: str, other: str, slides: int, figure: str, seed: int = 0
+) -> tuple[float, float, float] | None:
+    """``other - base`` of a figure with its 95 % interval over talks (the same talks drawn for both).
+
+    Of the seeds that both have; None where there is none.
+    """
+    seeds = [
+        {entry["seed"] for entry in counts["results"] if entry["arm"] == arm and entry["slides"] == slides}
+        for arm in (base, other)
+    ]
+    common = seeds[0] & seeds[1]
+    if not common:
+        return None
+    column = FIGURES.index(figure)
+    parts = np.stack([_pooled(counts, arm, slides, common)[:, column] for arm in (base, other)], axis=1)
+    drawn = _rates(resample(parts, DRAWS, seed))
+    low, high = np.nanpercentile(drawn[:, 1] - drawn[:, 0], [2.5, 97.5])
+    whole = _rates(parts.sum(0))
+    return float(whole[1] - whole[0]), float(low), float(high)
+
+
+def _pooled(counts: Counts, arm: str, slides: int, seeds: set[int] | None = None) -> np.ndarray:
+    """Numerators and denominators, (talks, figures, 2), summed over the seeds."""
+    entries = [
+        entry
+        for entry in counts["results"]
+        if entry["arm"] == arm and entry["slides"] == slides and (seeds is None or entry["seed"] in seeds)
+    ]
+    talks = sorted(entries[0]["talks"])
+    return np.array([[entry["talks"][talk] for talk in talks] for entry in entries]).sum(0)
+
+
+def _rates(parts: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 100.0 * parts[..., 0] / parts[..., 1]
+
+
+def write_report(counts: Counts, output: Path) -> None:
+    """Print the table, and write OUTPUT/table.md and plot.png."""
     summary = summarise(counts)
-    tokens = context_positions(output, model, slides)
-    text = table(summary, counts, arms, slides, tokens, _speeds(output, arms))
+    text = table(counts, summary)
     with atomic_write(output / "table.md") as stream:
         stream.write(text)
     print(text)
-    plot(summary, arms, slides, output / "plot.png")
+    plot(counts, summary, output / "plot.png")
 
 
-def _speeds(output: Path, arms: Mapping[str, Any]) -> dict[str, str]:
-    """Seconds a training step and a decoded utterance, of each arm that was trained."""
-    found = {}
-    for name, arm in arms.items():
-        steps = [
-            json.loads(path.read_text(encoding="utf-8"))["seconds_per_step"]
-            for path in (output / "models").glob(f"{arm.pooling}-{arm.window}-{arm.tasks[-1]}-s*/done.json")
-        ]
-        rows = [
-            sum(row["seconds"].values())
-            for path in (output / "decoded").glob(f"{name}-s*/*.jsonl")
-            if path.stem in {"5", "1"} and path.with_suffix(".done").exists()
-            for _, row in read_rows(path)
-        ]
-        if steps and rows:
-            found[name] = f"{np.mean(steps):.2f} | {np.mean(rows):.3f}"
-    return found
-
-
-def table(summary, counts, arms, slides, tokens, speeds) -> str:
+def table(counts: Counts, summary: Mapping[tuple[str, int], dict[str, tuple[float, float, float]]]) -> str:
     """The table in Markdown, one block for each number of slides."""
     lines = []
-    for count in slides:
+    for count in dict.fromkeys(entry["slides"] for entry in counts["results"]):
         lines += [f"### Lists of {count} slide{'s' if count > 1 else ''}", ""]
-        lines.append("| arm | seeds | context positions | WER | U-WER | B-WER | recall | s/step | s/utterance |")
-        lines.append("|---|---|---|---|---|---|---|---|---|")
-        for name, arm in arms.items():
-            if (name, count) not in summary:
-                continue
-            seeds = len({entry["seed"] for entry in counts if entry["arm"] == name and entry["slides"] == count})
-            positions = np.mean([pooled_length(n, arm.window) for n in tokens[count]]) if arm.context else 0
-            cells = [_cell(summary[name, count][figure]) for figure in SHOWN]
-            lines.append(f"| {name} | {seeds} | {positions:.0f} | {' | '.join(cells)} | {speeds.get(name, ' | ')} |")
+        lines.append(f"| {' | '.join(COLUMNS)} |")
+        lines.append("|---" * len(COLUMNS) + "|")
+        for name, arm in counts["arms"].items():
+            seeds = len({entry["seed"] for entry in counts["results"] if entry["arm"] == name})
+            gain = difference(counts, arm["baseline"], name, count, "b_wer") if arm["baseline"] else None
+            wer, u_wer, b_wer, recall = (_cell(summary[name, count][figure]) for figure in SHOWN)
+            cells = [name, seeds, f"{arm['positions'][str(count)]:.0f}", wer, u_wer, b_wer]
+            cells += [_cell(gain, "+") if gain else "", recall, f"{arm['seconds_per_step']:.2f}"]
+            cells.append(f"{arm['seconds_per_utterance'][str(count)]:.3f}")
+            lines.append(f"| {' | '.join(map(str, cells))} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _cell(rate: tuple[float, float, float]) -> str:
-    return f"{rate[0]:.1f} ({rate[1]:.1f}–{rate[2]:.1f})"
+def _cell(rate: tuple[float, float, float], sign: str = "") -> str:
+    whole, low, high = (f"{number:{sign}.1f}" for number in rate)
+    return f"{whole} ({low} to {high})"
 
 
-def plot(summary, arms, slides, path: Path) -> None:
+def plot(counts: Counts, summary: Mapping[tuple[str, int], dict], path: Path) -> None:
     """B-WER over the number of slides, one line an arm, with intervals."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
+    slides = list(dict.fromkeys(entry["slides"] for entry in counts["results"]))
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for number, name in enumerate(arms):
-        known = [count for count in slides if (name, count) in summary]
-        if not known:
-            continue
-        rates = np.array([summary[name, count]["b_wer"] for count in known])
-        places = np.arange(len(known)) + 0.02 * number
+    for number, name in enumerate(counts["arms"]):
+        rates = np.array([summary[name, count]["b_wer"] for count in slides])
         errors = np.abs(rates[:, 1:].T - rates[:, 0])
+        places = np.arange(len(slides)) + 0.02 * number
         axes.errorbar(places, rates[:, 0], errors, label=name, capsize=2, marker="o", markersize=3, linewidth=1)
     axes.set_xticks(range(len(slides)), [str(count) for count in slides])
     axes.set_xlabel("slides in the list")

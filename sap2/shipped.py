@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 SHIPPED = {
-    "sap2-tiny": "a Qwen2-Audio of 1.35 million weights that hears synthetic talks",
+    "sap2-tiny": "a Qwen2-Audio of 1.4 million weights that hears synthetic talks",
     "sap2-tiny-prune": "its LoRA adapter for stage one",
     "sap2-tiny-asr": "its LoRA adapter for stage two",
 }

@@ -118,3 +118,23 @@ def training(make_template):
 @pytest.fixture(scope="session")
 def inference(make_template):
     return make_template("transformers")
+
+
+@pytest.fixture(scope="session")
+def prune(tiny, wavs, tmp_path_factory):
+    """A LoRA checkpoint of stage one that learnt to pick "bob", and to reply "who", which is in no list."""
+    from pipeline_helpers import make_adapter
+    from pipeline_rows import LISTS
+
+    folder = tmp_path_factory.mktemp("adapters") / "prune"
+    every = [(keywords, wav) for keywords in LISTS for wav in wavs]
+    lists, heard = [keywords for keywords, _ in every], [wav for _, wav in every]
+    return make_adapter(tiny, folder, learn=("prune", lists, "bob, who"), wavs=heard)
+
+
+@pytest.fixture(scope="session")
+def asr(tiny, tmp_path_factory):
+    """One of stage two; random, so that every token of the prompt matters for what it says."""
+    from pipeline_helpers import make_adapter
+
+    return make_adapter(tiny, tmp_path_factory.mktemp("adapters") / "asr", seed=1)

@@ -42,6 +42,16 @@ def same_tensors(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def assert_rows_as_alone(model, encode, side):
+    """The logits of each row of a mixed batch are those of the row alone."""
+    batch = encode(ROWS, side)
+    with torch.no_grad():
+        together = model(**batch).logits
+        for index, row in enumerate(ROWS):
+            valid = together[index][batch["attention_mask"][index] == 1]
+            torch.testing.assert_close(valid, model(**encode([row])).logits[0], atol=2e-5, rtol=1e-4)
+
+
 NEW_TOKENS = 4
 
 

@@ -6,6 +6,10 @@ import json
 
 from sap2.pipeline.stages import stage_content
 
+KEYWORDS = ["eve", "bob", "amy"]
+LISTS = [KEYWORDS, ["bob"], [*KEYWORDS, "steve wozniak", "apple ii"]]
+TOKENS = 16
+
 
 def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

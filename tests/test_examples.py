@@ -19,7 +19,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
-SCRIPTS = sorted(path for path in EXAMPLES.rglob("*.sh") if path.name not in {"settings.sh", "quickstart.sh"})
+NOT_ALONE = {"settings.sh", "common.sh", "quickstart.sh"}
+"""Parts of others, and the one whose steps read what those before them wrote."""
+SCRIPTS = sorted(path for path in EXAMPLES.rglob("*.sh") if path.name not in NOT_ALONE)
 CLASSES = {"sft": "SftArguments", "infer": "InferArguments", "export": "ExportArguments", "deploy": "DeployArguments"}
 STAND_IN = """#!{python}
 import json, os, sys

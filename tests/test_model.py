@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_rows import AUDIO, NEW_TOKENS, ROWS, context, labels_of, same_tensors
+from model_rows import AUDIO, NEW_TOKENS, ROWS, assert_rows_as_alone, context, labels_of, same_tensors
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Qwen2AudioProcessor,
@@ -73,12 +73,7 @@ def test_context_and_speech_change_the_reply(model, encode):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_row_of_a_mixed_batch_equals_the_row_alone(model, encode, side):
-    batch = encode(ROWS, side)
-    with torch.no_grad():
-        together = model(**batch).logits
-        for index, row in enumerate(ROWS):
-            valid = together[index][batch["attention_mask"][index] == 1]
-            torch.testing.assert_close(valid, model(**encode([row])).logits[0], atol=2e-5, rtol=1e-4)
+    assert_rows_as_alone(model, encode, side)
 
 
 def test_what_padding_holds_does_not_matter(model, encode):

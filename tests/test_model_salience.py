@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_rows import ROWS, labels_of, replies
+from model_rows import ROWS, assert_rows_as_alone, labels_of, replies
 
 from sap2 import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.modeling import SPOTTER_WEIGHT
@@ -28,13 +28,7 @@ def test_it_is_the_default(model):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_row_of_a_mixed_batch_equals_the_row_alone(model, encode, side):
-    batch = encode(ROWS, side)
-    with torch.no_grad():
-        together = model(**batch).logits
-        for index, row in enumerate(ROWS):
-            alone = encode([row], side)
-            valid = batch["attention_mask"][index].bool()
-            torch.testing.assert_close(together[index][valid], model(**alone).logits[0], atol=2e-5, rtol=1e-4)
+    assert_rows_as_alone(model, encode, side)
 
 
 def test_batched_generation_equals_one_by_one(model, encode):

@@ -50,6 +50,16 @@ def test_a_checkpoint_without_a_spotter_gets_an_untrained_one(tiny):
     assert one.spotter.hidden.weight.any() and same_tensors(one.state_dict(), other.state_dict())
 
 
+def test_a_spotter_of_which_a_part_is_missing_is_refused(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "part")
+    weights = load_file(folder / "model.safetensors")
+    spotter = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).model.context_pooling.spotter
+    weights["model.context_pooling.spotter.hidden.weight"] = spotter.hidden.weight.detach()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"tensors 3 missing \(model\.context_pooling\.spotter\.hidden\.bias"):
+        SAP2Qwen2AudioForConditionalGeneration.from_pretrained(folder)
+
+
 def test_a_trained_spotter_is_saved_and_loaded_and_other_poolings_do_without(tiny, tmp_path):
     model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
     torch.nn.init.normal_(model.model.context_pooling.spotter.symbols.weight)

@@ -37,7 +37,7 @@ def test_unknown_stages_are_refused():
 @pytest.mark.parametrize(
     ("stages", "prune", "asr", "message"),
     [
-        ("prune,asr", None, "b", "prune,asr needs --prune-adapter; allowed without it: asr, joint"),
+        ("prune,asr", None, "b", "prune,asr needs --prune-adapter; allowed without it: asr, joint, prune"),
         ("asr", "a", "b", "asr would not use --prune-adapter a"),
         ("joint", "a", None, "joint would not use --prune-adapter a"),
         ("prune", "a", "b", "prune would not use --asr-adapter b"),
@@ -46,6 +46,11 @@ def test_unknown_stages_are_refused():
 def test_adapters_that_no_stage_uses_are_refused(stages, prune, asr, message):
     with pytest.raises(ValueError, match=message):
         check_stages(STAGES[stages], prune, asr)
+
+
+def test_a_model_that_was_trained_whole_needs_no_adapter():
+    for stages in ("prune", "asr", "joint"):
+        check_stages(STAGES[stages], None, None)
 
 
 def test_replies_are_read_against_the_list():

@@ -175,7 +175,7 @@ def test_nothing_is_left_of_a_failure(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint, "_save_weights", fail)
+    monkeypatch.setattr(checkpoint, "write_weights", fail)
     with pytest.raises(OSError, match="disk full"):
         make_tiny(tmp_path / "checkpoint")
     assert list(tmp_path.iterdir()) == []

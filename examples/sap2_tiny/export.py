@@ -1,7 +1,7 @@
 """A trained checkpoint as it is shipped: bfloat16, without optimizer, arguments and paths of the machine.
 
-    python examples/sap2_tiny/export.py runs/sap2-tiny/base/checkpoint-5000 sap2/checkpoints/sap2-tiny
-    python examples/sap2_tiny/export.py runs/sap2-tiny/asr/checkpoint-600 sap2/checkpoints/sap2-tiny-asr
+    python examples/sap2_tiny/export.py runs/sap2-tiny/long/checkpoint-1300 sap2/checkpoints/sap2-tiny
+    python examples/sap2_tiny/export.py runs/sap2-tiny/asr/checkpoint-330 sap2/checkpoints/sap2-tiny-asr
 
 A whole model becomes a plain Qwen2-Audio, without settings of the pooling (float32 when loaded: CPUs are slow in
 bfloat16); an adapter keeps its settings and names ``sap2-tiny`` as its base.
@@ -15,21 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
+from sap2.model.checkpoints import POOLING
 from sap2.model.configuration import SAP_FIELDS
-from sap2.tiny.checkpoint import build_model, build_processor, hub_names
+from sap2.tiny.checkpoint import build_model, build_processor, hub_names, write_checkpoint, write_weights
 from sap2.tiny.folder import atomic_folder
 
 BASE = "sap2-tiny"
-POOLING = "context_pooling."
-"""The spotter's tensors come along; a plain Qwen2-Audio does without."""
 KEPT_ARGUMENTS = ("tuner_type", "model_type", "template", "task_type", "swift_version", *SAP_FIELDS)
 """Arguments of the training that decoding reads again."""
 
 
 def export_model(checkpoint: Path, folder: Path) -> None:
-    """Write a fully trained model as a plain Qwen2-Audio.
+    """Write a fully trained model as a plain Qwen2-Audio; the spotter's tensors come along.
 
     Raises:
         ValueError: the tensors are not those of the tiny model.
@@ -41,12 +40,7 @@ def export_model(checkpoint: Path, folder: Path) -> None:
     if {name: tensor.shape for name, tensor in weights.items() if POOLING not in name} != expected:
         raise ValueError(f"{checkpoint} does not hold the tensors of the tiny model")
     with atomic_folder(folder, "config.json", overwrite=True) as new:
-        processor.save_pretrained(new)
-        processor.feature_extractor.save_pretrained(new)
-        processor.tokenizer.save_pretrained(new)
-        model.config.save_pretrained(new)
-        model.generation_config.save_pretrained(new)
-        _save(weights, new / "model.safetensors")
+        write_checkpoint(new, processor, model, _half(weights))
 
 
 def export_adapter(checkpoint: Path, folder: Path) -> None:
@@ -55,14 +49,13 @@ def export_adapter(checkpoint: Path, folder: Path) -> None:
     arguments = json.loads((checkpoint / "args.json").read_text(encoding="utf-8"))
     kept = {"model": BASE, **{name: arguments[name] for name in KEPT_ARGUMENTS if arguments.get(name) is not None}}
     with atomic_folder(folder, "adapter_config.json", overwrite=True) as new:
-        _save(load_file(checkpoint / "adapter_model.safetensors"), new / "adapter_model.safetensors")
+        write_weights(new / "adapter_model.safetensors", _half(load_file(checkpoint / "adapter_model.safetensors")))
         _write(new / "adapter_config.json", {**config, "base_model_name_or_path": BASE})
         _write(new / "args.json", kept)
 
 
-def _save(weights: dict[str, torch.Tensor], path: Path) -> None:
-    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in sorted(weights.items())}
-    path.write_bytes(save(weights, metadata={"format": "pt"}))
+def _half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
 
 
 def _write(path: Path, content: dict) -> None:

@@ -4,13 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-RUN=${RUN:-runs/sap2-tiny}
+. examples/sap2_tiny/common.sh
 NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
-
-say() { printf '\n== %s\n' "$*"; }
-mkdir -p "$RUN"
+SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-330} SAVE=${SAVE:-250} # steps
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
 train() {
@@ -22,38 +19,32 @@ train() {
         --dataset_shuffle false --train_dataloader_shuffle false --torch_dtype float32 --max_length 8192 \
         --per_device_train_batch_size "$BATCH" --gradient_accumulation_steps 1 --deepspeed zero2 \
         --gradient_checkpointing false --vit_gradient_checkpointing false --weight_decay 0.01 \
-        --logging_steps 25 --save_steps 250 --save_total_limit 2 --dataloader_num_workers 0 \
+        --logging_steps 25 --save_steps "$SAVE" --save_total_limit 2 --dataloader_num_workers 0 \
         --report_to none --check_model false --add_version false ${last:+--resume_from_checkpoint "$last"} "$@"
 }
 whole=(--tuner_type full --freeze_llm false --freeze_vit false --freeze_aligner false)
 lora=(--tuner_type lora --lora_rank 8 --freeze_llm false --freeze_vit true --freeze_aligner false)
 
-say "1. talks: 14,000 utterances to learn from, 16 other talks to be tested with"
-[ -d "$RUN/talks" ] || sap2 make-talks "$RUN/talks" --talks 132 --dev-talks 4 --test-talks 16 --slides 25 --utterances 5 \
-    --keywords 8 --homophones 0.4 --near 0.25 --plain 0.2 --noise 0.3 --max-seconds 3 --seed 11
-utterances() { # SPLIT SLIDES
-    [ -f "$RUN/$1-$2.jsonl" ] || python -m data_tools.slidespeech "$RUN/talks" --split "$1" --slides "$2" \
-        --audio-dir "$RUN/audio" --output "$RUN/$1-$2.jsonl"
-}
+say "1. talks"
+make_talks
 utterances train 25
 utterances train 5
-utterances test 5
 
 say "2. spelling what is heard, and copying from lists of 1, 2, 4 and 8 names"
 [ -d "$RUN/random" ] || sap2 make-tiny "$RUN/random" --seed 1
-[ -f "$RUN/short.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 60000 \
+[ -f "$RUN/short.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows $((24 * SHORT)) \
     --stages 0.4:1,0.2:2,0.2:4,0.2:8 --output "$RUN/short.jsonl"
-train short 2500 --model "$RUN/random" --dataset "$RUN/short.jsonl" "${whole[@]}" --sap_window_size 1 \
+train short "$SHORT" --model "$RUN/random" --dataset "$RUN/short.jsonl" "${whole[@]}" --sap_window_size 1 \
     --sap_pooling mean --learning_rate 1.5e-3 --warmup_steps 300 --lr_scheduler_type cosine_with_min_lr \
     --lr_scheduler_kwargs '{"min_lr_rate": 0.1, "num_cycles": 0.2340425}'
 
 say "3. lists of 8 to 64 names, and the spotter"
-[ -d "$RUN/short-model" ] || python examples/sap2_tiny/export.py "$RUN/short/checkpoint-2500" "$RUN/short-model"
-[ -f "$RUN/long.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 31200 \
+[ -d "$RUN/short-model" ] || python examples/sap2_tiny/export.py "$RUN/short/checkpoint-$SHORT" "$RUN/short-model"
+[ -f "$RUN/long.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows $((24 * LONG)) \
     --stages 0.15:8,0.85:8-64 --seed 2 --output "$RUN/long.jsonl"
-train long 1300 --model "$RUN/short-model" --dataset "$RUN/long.jsonl" "${whole[@]}" --sap_window_size 1 \
+train long "$LONG" --model "$RUN/short-model" --dataset "$RUN/long.jsonl" "${whole[@]}" --sap_window_size 1 \
     --sap_pooling salience --learning_rate 8e-4 --warmup_steps 50 --lr_scheduler_type cosine
-[ -d "$RUN/sap2-tiny" ] || python examples/sap2_tiny/export.py "$RUN/long/checkpoint-1300" "$RUN/sap2-tiny"
+[ -d "$RUN/sap2-tiny" ] || python examples/sap2_tiny/export.py "$RUN/long/checkpoint-$LONG" "$RUN/sap2-tiny"
 
 say "4. the two LoRA stages, as users train them: 5 slides an utterance"
 rows() { # NAME COMMAND…: the rows of a stage
@@ -67,25 +58,13 @@ rows asr-none build_asr "$RUN/train-5.jsonl" --keywords none --normalizer none
 rows asr-useless build_asr "$RUN/train.useless.jsonl" --keywords all --normalizer none
 BATCH=$((12 / NPROC)) # both read whole lists of 64 tokens and fewer
 compression=(--sap_window_size 4 --sap_min_positions 64)
-train prune 330 --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
+train prune "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
     --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 2e-3 --warmup_ratio 0.05
-train asr 330 --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" \
-    "$RUN/asr-none.jsonl" "$RUN/asr-useless.jsonl" "${lora[@]}" "${compression[@]}" --dataset_shuffle true --train_dataloader_shuffle true \
-    --learning_rate 2e-3 --warmup_ratio 0.05
-[ -d "$RUN/sap2-tiny-prune" ] || python examples/sap2_tiny/export.py "$RUN/prune/checkpoint-330" "$RUN/sap2-tiny-prune"
-[ -d "$RUN/sap2-tiny-asr" ] || python examples/sap2_tiny/export.py "$RUN/asr/checkpoint-330" "$RUN/sap2-tiny-asr"
+train asr "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" \
+    "$RUN/asr-none.jsonl" "$RUN/asr-useless.jsonl" "${lora[@]}" "${compression[@]}" \
+    --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 2e-3 --warmup_ratio 0.05
+[ -d "$RUN/sap2-tiny-prune" ] || python examples/sap2_tiny/export.py "$RUN/prune/checkpoint-$LORA" "$RUN/sap2-tiny-prune"
+[ -d "$RUN/sap2-tiny-asr" ] || python examples/sap2_tiny/export.py "$RUN/asr/checkpoint-$LORA" "$RUN/sap2-tiny-asr"
 
-say "5. talks that nobody heard, lists of 5 slides: no list, a useless list, the list, and both stages"
-[ -f "$RUN/test.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/test-5.jsonl" "$RUN/test"
-decode() { # RESULT UTTERANCES FLAGS…; goes on where it was
-    sap2 pipeline --model "$RUN/sap2-tiny" --val_dataset "$RUN/test.$2.jsonl" --result_path "$RUN/result.$1.jsonl" \
-        --asr-adapter "$RUN/sap2-tiny-asr" --batch_size 32 --max_new_tokens 200 "${@:3}"
-}
-decode none none
-decode useless useless
-decode list list
-decode stages list --prune-adapter "$RUN/sap2-tiny-prune"
-python eval/slidespeech_wer.py --keywords "$RUN/test.keywords" --input_file "no list=$RUN/result.none.jsonl" \
-    --input_file "useless list=$RUN/result.useless.jsonl" --input_file "list=$RUN/result.list.jsonl" \
-    --input_file "two stages=$RUN/result.stages.jsonl" --json "$RUN/wer.json"
-python eval/keywords.py --input_file "$RUN/result.stages.prune.jsonl" --json "$RUN/keywords.json"
+say "5. talks that nobody heard"
+MODEL=$RUN/sap2-tiny PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr bash examples/sap2_tiny/test.sh

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 from sap2.errors import InputError
 
 POOLING = "context_pooling."
 """In the names of the pooling layer's tensors."""
 
 
-def check_loaded(source: str, info: dict) -> bool:
-    """Refuse a checkpoint that does not fill the model exactly, but for the pooling layer.
+def check_loaded(source: str, names: Collection[str], info: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that does not fill the model exactly. It may lack the pooling layer as a whole, as a plain
+    Qwen2-Audio does.
 
     Args:
         source: for the message.
+        names: of the model's tensors.
         info: transformers' loading report.
-
-    Returns:
-        Whether the checkpoint lacks the tensors of the pooling layer, as a plain Qwen2-Audio does.
 
     Raises:
         InputError: names the tensors.
     """
     missing = set(info.get("missing_keys") or ())
-    pooling = {name for name in missing if POOLING in name}
+    pooling = {name for name in names if POOLING in name}
+    if pooling <= missing:
+        missing -= pooling
     problems = {
-        "missing": missing - pooling,
+        "missing": missing,
         "unexpected": info.get("unexpected_keys"),
         "of another shape": [key[0] if isinstance(key, tuple) else key for key in info.get("mismatched_keys") or ()],
     }
@@ -38,4 +42,3 @@ def check_loaded(source: str, info: dict) -> bool:
             f"the weights in {source} are not those of a Qwen2-Audio model: tensors {'; '.join(found)}; "
             f"allowed: every tensor of the model and no other"
         )
-    return bool(pooling)

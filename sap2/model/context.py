@@ -37,6 +37,10 @@ class Context(NamedTuple):
     keywords: list[str]
 
 
+NO_CONTEXT = Context([], [], [])
+"""That of an audio without one."""
+
+
 class Expanded(NamedTuple):
     """Texts whose contexts are placeholders, and the context of each audio (an empty one where it has none)."""
 
@@ -170,7 +174,7 @@ def expand_contexts(
             position = context.end
         contexts += [None] * text.count(audio_mark, position)
         expanded.append("".join([*pieces, text[position:]]))
-    return Expanded(expanded, [context or Context([], [], []) for context in contexts])
+    return Expanded(expanded, [context or NO_CONTEXT for context in contexts])
 
 
 def _shorten(text: str, length: int = 40) -> str:

@@ -28,8 +28,9 @@ from sap2.model.checkpoints import check_loaded
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
 from sap2.model.encoder import FRAME_STEP, encode_audio
+from sap2.model.merging import Source, fill_placeholders
 from sap2.model.pooling import SpeechDrivenPooling
-from sap2.model.spotting import spotting_loss
+from sap2.model.spotting import SpotterLinear, spotting_loss
 
 _PER_AUDIO = (
     "input_features",
@@ -75,6 +76,12 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
             config.sap_pooling,
             config.sap_min_positions,
         )
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        if isinstance(module, SpotterLinear):
+            module.reset_parameters()  # its own untrained state, and not upstream's random numbers
+        else:
+            super()._init_weights(module)
 
     def encode_audio(self, input_features: Tensor, feature_attention_mask: Tensor) -> Tensor:
         """The audio tower's output (A, T, tower width) of log-mel spectrograms (A, mel bins, frames).
@@ -128,8 +135,6 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         numbers = None if context_attention_mask is None else context_attention_mask.to(context.device)
         mask = None if numbers is None else numbers > 0
         speech, speech_mask = speech.to(context.device), speech_mask.to(context.device)
-        if self.context_pooling.spotter is None:
-            return self.context_pooling(speech, context, speech_mask, mask)
         spellings = None if context_spellings is None else context_spellings.to(context.device)
         return self.context_pooling(speech, context, speech_mask, mask, numbers, spellings, log_probs)
 
@@ -148,29 +153,21 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         """Put speech and pooled contexts in the place of their placeholders. Also the spotter's loss, in training."""
         speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask, audio_hidden_states)
         log_probs, loss = None, None
-        spotter = self.context_pooling.spotter
-        if spotter is not None and (self.training or context_input_ids is not None):
-            log_probs = spotter(speech.detach())
-        if spotter is not None and self.training:
+        if self.training and self.context_pooling.spotter is not None:
+            log_probs = self.context_pooling.spotter(speech.detach())
             # without a transcript too: ranks of a distributed run must use the same parameters
             loss = log_probs.sum() * 0.0
             if transcripts is not None:
                 loss = spotting_loss(log_probs, speech_mask, transcripts.to(speech.device)) + loss
-        sources = {"audio": (input_ids == self.config.audio_token_id, speech, speech_mask)}
+        sources = {"audio": Source(input_ids == self.config.audio_token_id, speech, speech_mask)}
         pooled, pooled_mask = speech[:, :0], speech_mask[:, :0]  # placeholders whose context got lost are an error
         if context_input_ids is not None:
             pooled, pooled_mask = self.pool_contexts(
                 speech, speech_mask, context_input_ids, context_attention_mask, context_spellings, log_probs
             )
         if self.config.sap_context_token_id is not None:
-            sources["context"] = (input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
-        _check_counts({name: (places, mask) for name, (places, _, mask) in sources.items()})
-        for places, embeddings, mask in sources.values():
-            if embeddings.shape[1] == 0:
-                continue
-            embeddings = _valid_first(embeddings, mask).to(inputs_embeds.device, inputs_embeds.dtype)
-            inputs_embeds = inputs_embeds.masked_scatter(places.unsqueeze(-1).to(inputs_embeds.device), embeddings)
-        return inputs_embeds, loss
+            sources["context"] = Source(input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
+        return fill_placeholders(inputs_embeds, sources), loss
 
     def _touch_speech_modules(self, inputs_embeds: Tensor) -> Tensor:
         """Run tower and projector on silence, for nothing.
@@ -234,13 +231,6 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         self.model = SAP2Qwen2AudioModel(config)
         self.lm_head = torch.nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
-        self._reset_spotter()
-
-    def _reset_spotter(self) -> None:
-        """The spotter's own untrained state, instead of the random numbers that transformers gives every layer."""
-        spotter = self.model.context_pooling.spotter
-        if spotter is not None and not spotter.hidden.weight.is_meta:
-            spotter.reset_parameters()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
@@ -255,8 +245,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         if not isinstance(loaded, tuple):
             return loaded  # ms-swift's model without weights
         model, info = loaded
-        if check_loaded(pretrained_model_name_or_path, info):
-            model._reset_spotter()
+        check_loaded(pretrained_model_name_or_path, model.state_dict(), info)
         if model.config.sap_context_token_id is None:
             model.config.sap_context_token_id = context_token_id(
                 pretrained_model_name_or_path, model.config.text_config.vocab_size, **kwargs
@@ -369,24 +358,6 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         audios = torch.arange(len(owners))
         samples = torch.arange(len(sample_ends)).repeat_interleave(expand_size)
         return torch.cat([audios[owners == sample] for sample in samples])
-
-
-def _valid_first(embeddings: Tensor, mask: Tensor) -> Tensor:
-    """(A, N, D) → (A · N, D), the valid ones first and in order: what ``masked_scatter`` reads, without waiting for
-    the device to count them."""
-    order = (~mask).flatten().to(torch.uint8).argsort(stable=True)
-    return embeddings.flatten(0, 1)[order]
-
-
-def _check_counts(sources: dict[str, tuple[Tensor, Tensor]]) -> None:
-    """Raise where the placeholders of a kind are not as many as its embeddings; waits for the device once."""
-    device = next(iter(sources.values()))[0].device
-    counts = torch.stack([part.sum().to(device) for pair in sources.values() for part in pair]).tolist()
-    for name, places, embeddings in zip(sources, counts[::2], counts[1::2], strict=True):
-        if places != embeddings:
-            raise ValueError(
-                f"input_ids has {places} {name} placeholders, but there are {embeddings} {name} embeddings"
-            )
 
 
 def _register() -> None:

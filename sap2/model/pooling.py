@@ -96,28 +96,40 @@ class SpeechDrivenPooling(nn.Module):
         else:
             # padding may hold anything, infinities too, and 0 · inf is not 0
             context = context.masked_fill(~context_mask.unsqueeze(-1), 0)
-        window_mask = _windows(context_mask, self.window_size, False)
         if self.window_size == 1 or length == 0:
-            return context, window_mask.any(-1)
+            return context, context_mask
         if self.spotter is not None:
             if keyword_numbers is None or spellings is None:
                 raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
             log_probs = self.spotter(speech.detach()) if log_probs is None else log_probs
-            if speech_mask is None:
-                speech_mask = speech.new_ones(speech.shape[:2], dtype=torch.bool)
-            salience = keyword_salience(log_probs, speech_mask, spellings)
-            tokens = context_mask.sum(-1)
-            budget = torch.maximum(-(-tokens // self.window_size), tokens.clamp(max=self.min_positions))
-            count = pooled_length(length, self.window_size, self.min_positions)
-            positions = spend_budget(salience, keyword_numbers, budget)
-            pooled_mask = torch.arange(count, device=context.device)[None] < budget.unsqueeze(-1)
-            return mean_at(context, positions, context_mask, count), pooled_mask
+            return self._spend(log_probs, speech_mask, context, context_mask, keyword_numbers, spellings)
+        window_mask = _windows(context_mask, self.window_size, False)
         if speech_mask is not None:
             speech = speech.masked_fill(~speech_mask.unsqueeze(-1), 0)
         compute = torch.promote_types(context.dtype, torch.float32)
         guide = speech.to(compute) if self.pooling == "attention" and speech.shape[1] else None
         pooled = _Pool.apply(guide, context.to(compute), speech_mask, context_mask, window_mask, self.num_heads)
         return pooled.to(context.dtype), window_mask.any(-1)
+
+    def _spend(
+        self,
+        log_probs: Tensor,
+        speech_mask: Tensor | None,
+        context: Tensor,
+        context_mask: Tensor,
+        keyword_numbers: Tensor,
+        spellings: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The positions go to the keywords that the speech holds."""
+        if speech_mask is None:
+            speech_mask = log_probs.new_ones(log_probs.shape[:2], dtype=torch.bool)
+        salience = keyword_salience(log_probs, speech_mask, spellings)
+        tokens = context_mask.sum(-1)
+        budget = torch.maximum(-(-tokens // self.window_size), tokens.clamp(max=self.min_positions))
+        count = pooled_length(context.shape[1], self.window_size, self.min_positions)
+        positions = spend_budget(salience, keyword_numbers, budget)
+        pooled_mask = torch.arange(count, device=context.device)[None] < budget.unsqueeze(-1)
+        return mean_at(context, positions, context_mask, count), pooled_mask
 
     def _check_inputs(
         self, speech: Tensor, context: Tensor, speech_mask: Tensor | None, context_mask: Tensor | None

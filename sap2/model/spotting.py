@@ -46,6 +46,27 @@ def pad_transcripts(transcripts: Sequence[str], audios: Sequence[int]) -> Tensor
     return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
+class SpotterLinear(nn.Linear):
+    """A layer of the spotter, untrained: the same in every process, whatever the random state is."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """A fixed draw, as wide as suits inputs of variance 1."""
+        numbers = torch.Generator("cpu").manual_seed(0)
+        self.weight.copy_(torch.randn(self.weight.shape, generator=numbers, device="cpu") * self.in_features**-0.5)
+        self.bias.zero_()
+
+
+class SymbolLinear(SpotterLinear):
+    """The spotter's last layer, untrained: whatever is heard, every symbol is as likely."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Zeros."""
+        self.weight.zero_()
+        self.bias.zero_()
+
+
 class KeywordSpotter(nn.Module):
     """Speech embeddings (A, T, D) → log probabilities of the symbols (A, T, 257), float32.
 
@@ -54,18 +75,8 @@ class KeywordSpotter(nn.Module):
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.hidden = nn.Linear(hidden_size, WIDTH)
-        self.symbols = nn.Linear(WIDTH, SYMBOLS)
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """The untrained state, the same in every process: whatever is heard, every symbol is as likely."""
-        width = self.hidden.in_features
-        weight = torch.randn((WIDTH, width), generator=torch.Generator().manual_seed(0)) * width**-0.5
-        self.hidden.weight.copy_(weight)
-        for parameter in (self.hidden.bias, self.symbols.weight, self.symbols.bias):
-            parameter.zero_()
+        self.hidden = SpotterLinear(hidden_size, WIDTH)
+        self.symbols = SymbolLinear(WIDTH, SYMBOLS)
 
     def forward(self, speech: Tensor) -> Tensor:
         speech = nn.functional.layer_norm(speech.float(), speech.shape[-1:]).to(self.hidden.weight.dtype)

@@ -16,7 +16,7 @@ from swift.template.vision_utils import load_audio
 
 from sap2.errors import InputError
 from sap2.model.audio import audio_token_count, check_audio
-from sap2.model.context import Context, expand_contexts
+from sap2.model.context import NO_CONTEXT, Context, expand_contexts
 from sap2.model.encoder import trim_features
 from sap2.model.pooling import pooled_length
 from sap2.model.processing import pad_contexts
@@ -33,7 +33,6 @@ from sap2.prompts import (
 )
 from sap2.records import lift_inline_audio
 
-_NO_CONTEXT = Context([], [], [])
 _PRUNE_HEAD = PRUNE_PROMPT.partition("{context}")[0]
 _HEARD = ("input_features", "feature_attention_mask")
 _SKIP_CELLS = 1 << 20  # one byte each; two of a thousand bad rows share one in every second run
@@ -166,7 +165,7 @@ class SAP2Qwen2AudioTemplate(Template):
         features, mask = (torch.concat([row[name] for row in rows]) for name in _HEARD)
         collated.update(zip(_HEARD, trim_features(features, mask), strict=True))
         if any(row.get("contexts") for row in rows):
-            contexts = [c for row in rows for c in row.get("contexts") or [_NO_CONTEXT] * len(row["input_features"])]
+            contexts = [c for row in rows for c in row.get("contexts") or [NO_CONTEXT] * len(row["input_features"])]
             collated.update(pad_contexts(contexts, self.tokenizer.pad_token_id))
         if any(row.get("transcript") for row in rows):
             # of a row with several audios nobody knows which of them says what

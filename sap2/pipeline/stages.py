@@ -62,11 +62,11 @@ def check_stages(stages: Sequence[str], prune_adapter: str | None, asr_adapter: 
     """Refuse stages that do not fit the adapters.
 
     Raises:
-        InputError: stage one without its adapter, or an adapter that no stage would use.
+        InputError: both stages without an adapter for the first, or an adapter that no stage would use.
     """
     name = ",".join(stages)
-    if PRUNE in stages and prune_adapter is None:
-        raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint")
+    if PRUNE in stages and len(stages) > 1 and prune_adapter is None:
+        raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint, prune")
     if PRUNE not in stages and prune_adapter is not None:
         raise InputError(f"--stages {name} would not use --prune-adapter {prune_adapter}; leave one of them out")
     if set(stages) == {PRUNE} and asr_adapter is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +56,31 @@ def make_tiny(folder: str | os.PathLike[str], seed: int = 0, overwrite: bool = F
     with atomic_folder(folder, MARKER, overwrite) as new:
         processor = build_processor()
         model = build_model(processor.tokenizer, seed)
-        processor.save_pretrained(new)
-        processor.feature_extractor.save_pretrained(new)
-        processor.tokenizer.save_pretrained(new)
-        model.config.save_pretrained(new)
-        model.generation_config.save_pretrained(new)
-        _save_weights(model, new / "model.safetensors")
+        write_checkpoint(new, processor, model, hub_names(model.state_dict()))
     return Path(folder)
+
+
+def write_checkpoint(
+    folder: Path,
+    processor: Qwen2AudioProcessor,
+    model: Qwen2AudioForConditionalGeneration,
+    weights: Mapping[str, torch.Tensor],
+) -> None:
+    """The files of a published checkpoint: what ``processor`` and ``model`` are, and these weights by their names."""
+    processor.save_pretrained(folder)
+    processor.feature_extractor.save_pretrained(folder)
+    processor.tokenizer.save_pretrained(folder)
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    write_weights(folder / "model.safetensors", weights)
+
+
+def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """A safetensors file, the same bytes for the same weights."""
+    from safetensors.torch import save
+
+    content = {name: tensor.contiguous() for name, tensor in sorted(weights.items())}
+    path.write_bytes(save(content, metadata={"format": "pt"}))  # save_file would make it readable to its owner only
 
 
 def build_processor() -> Qwen2AudioProcessor:
@@ -183,13 +202,6 @@ def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             raise ValueError(f"weight {name!r} has no name in the published checkpoints; known: {', '.join(renames)}")
         renamed[renames[prefix] + name.removeprefix(prefix)] = tensor
     return renamed
-
-
-def _save_weights(model: Qwen2AudioForConditionalGeneration, path: Path) -> None:
-    from safetensors.torch import save
-
-    weights = {name: tensor.contiguous() for name, tensor in sorted(hub_names(model.state_dict()).items())}
-    path.write_bytes(save(weights, metadata={"format": "pt"}))  # save_file would make it readable to its owner only
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -54,6 +54,11 @@ def run_swift(*arguments: str, expect: int | None = 0, timeout: float = 400, **v
     return done.stdout
 
 
+def run_module(*command: str) -> None:
+    """``python -m COMMAND``."""
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=300)
+
+
 def sft_arguments(model: Path | str, rows: Path, output: Path, *more: str) -> list[str]:
     """The training command of the README at the tiny model's width."""
     return [
@@ -94,18 +99,14 @@ def losses(output: Path) -> dict[int, float]:
 def corpus(tmp_path_factory) -> SimpleNamespace:
     """The model and the rows of a few talks with names that it has never heard, made by the project's own commands."""
     root = tmp_path_factory.mktemp("corpus")
-
-    def run(*command: str) -> None:
-        subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=300)
-
     talks = ["--talks", "3", "--slides", "2", "--utterances", "4", "--max-seconds", "3", "--seed", "3"]
-    run("sap2.cli", "make-talks", str(root / "talks"), *talks)
+    run_module("sap2.cli", "make-talks", str(root / "talks"), *talks)
     for split in ("train", "test"):
         utterances = str(root / f"{split}.utterances.jsonl")
         cut = ["--split", split, "--output", utterances, "--audio-dir", str(root / "audio")]
-        run("data_tools.slidespeech", str(root / "talks"), *cut)
-        run("data_tools.build_asr", utterances, "--output", str(root / f"{split}.jsonl"))
-        run("data_tools.build_prune", utterances, "--output", str(root / f"{split}.prune.jsonl"))
+        run_module("data_tools.slidespeech", str(root / "talks"), *cut)
+        run_module("data_tools.build_asr", utterances, "--output", str(root / f"{split}.jsonl"))
+        run_module("data_tools.build_prune", utterances, "--output", str(root / f"{split}.prune.jsonl"))
     model = Path(resolve_name("sap2-tiny"))
     return SimpleNamespace(root=root, model=model, train=root / "train.jsonl", test=root / "test.jsonl")
 

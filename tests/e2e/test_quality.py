@@ -5,8 +5,6 @@ The bars are a good deal looser than what the model card reports, since these ar
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +14,7 @@ from wer_inputs import TestSet, Utterance
 
 from sap2.records import read_rows, write_rows
 
-from .conftest import read_results
+from .conftest import read_results, run_module
 
 pytestmark = pytest.mark.timeout(900)
 ASR = ("--asr-adapter", "sap2-tiny-asr")
@@ -28,24 +26,11 @@ def talks(tmp_path_factory) -> SimpleNamespace:
     """80 utterances of four talks, with the lists of 5 slides, without any, and with those of another talk."""
     root = tmp_path_factory.mktemp("quality")
 
-    def run(*command: str) -> None:
-        subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=300)
-
     size = ["--talks", "6", "--dev-talks", "1", "--test-talks", "4", "--slides", "5", "--utterances", "4"]
-    run(
-        "sap2.cli",
-        "make-talks",
-        str(root / "talks"),
-        *size,
-        "--max-seconds",
-        "3",
-        "--homophones",
-        "0.4",
-        "--seed",
-        "77",
-    )
+    speech = ["--max-seconds", "3", "--homophones", "0.4", "--seed", "77"]
+    run_module("sap2.cli", "make-talks", str(root / "talks"), *size, *speech)
     cut = ["--split", "test", "--slides", "5", "--audio-dir", str(root / "audio"), "--output", str(root / "list.jsonl")]
-    run("data_tools.slidespeech", str(root / "talks"), *cut)
+    run_module("data_tools.slidespeech", str(root / "talks"), *cut)
     rows = [row for _, row in read_rows(root / "list.jsonl")]
     write_rows(root / "none.jsonl", [{**row, "keywords": []} for row in rows])
     write_rows(
@@ -90,7 +75,7 @@ def test_a_useless_list_does_no_harm(rates):
     assert rates("useless", "useless", *ASR)["u_wer"] <= rates("none", "none", *ASR)["u_wer"] + 2
 
 
-def test_two_stages_are_as_good_and_the_picked_keywords_are_right(rates, talks):
+def test_two_stages_recognise_them_too_and_the_picked_keywords_are_right(rates, talks):
     found = rates("both", "list", *BOTH)
     assert found["wer"] <= 15 and found["recall"] >= 75
     right = picked = spoken = 0

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import sap2
@@ -72,6 +73,22 @@ def test_killed_training_resumes_to_the_same_loss(corpus, trained):
     resumed, whole = losses(output), losses(trained.output)
     for step in range(STEPS // 2 + 1, STEPS + 1):
         assert resumed[step] == pytest.approx(whole[step], rel=1e-5)
+
+
+def test_zero3_learns_the_same(corpus, trained):
+    output = corpus.root / "zero3"
+    arguments = sft_arguments("sap2-tiny", corpus.train, output)
+    arguments[arguments.index("zero2")] = "zero3"
+    run_swift(*arguments, NPROC_PER_NODE="2")
+    split, whole = losses(output), losses(trained.output)
+    assert split.keys() == whole.keys()
+    for step, loss in whole.items():
+        assert split[step] == pytest.approx(loss, rel=1e-3)
+    adapters = [
+        load_file(folder / f"checkpoint-{STEPS}" / "adapter_model.safetensors") for folder in (output, trained.output)
+    ]
+    for name, weight in adapters[1].items():
+        torch.testing.assert_close(adapters[0][name], weight, atol=1e-4, rtol=1e-2, msg=name)
 
 
 def test_resume_with_another_window_is_refused(corpus, trained):

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# What sap2-tiny is worth on 16 talks that nobody heard, with lists of 5 slides: no list, a useless list, the list, and
+# both stages. By default of the model that comes with sap2; about 20 minutes of one CPU core, and it goes on where it
+# was stopped. Everything lands in $RUN.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+. examples/sap2_tiny/common.sh
+MODEL=${MODEL:-sap2-tiny} PRUNE=${PRUNE:-sap2-tiny-prune} ASR=${ASR:-sap2-tiny-asr}
+
+make_talks
+utterances test 5
+[ -f "$RUN/test.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/test-5.jsonl" "$RUN/test"
+decode() { # RESULT UTTERANCES FLAGS…; goes on where it was
+    sap2 pipeline --model "$MODEL" --val_dataset "$RUN/test.$2.jsonl" --result_path "$RUN/result.$1.jsonl" \
+        --asr-adapter "$ASR" --batch_size 32 --max_new_tokens 200 "${@:3}"
+}
+decode none none
+decode useless useless
+decode list list
+decode stages list --prune-adapter "$PRUNE"
+python eval/slidespeech_wer.py --keywords "$RUN/test.keywords" --input_file "no list=$RUN/result.none.jsonl" \
+    --input_file "useless list=$RUN/result.useless.jsonl" --input_file "list=$RUN/result.list.jsonl" \
+    --input_file "two stages=$RUN/result.stages.jsonl" --json "$RUN/wer.json"
+python eval/keywords.py --input_file "$RUN/result.stages.prune.jsonl" --json "$RUN/keywords.json"
