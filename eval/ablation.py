@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -162,7 +163,42 @@ def _spread(rows: list[dict], count: int) -> list[dict]:
     return [rows[index * len(rows) // count] for index in range(count)]
 
 
-def train(settings: Settings, arm: Arm, task: str, seed: int) -> Path:
+class Commands:
+    """Commands that threads wait for, and that end all together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._stopped = False
+
+    def run(self, command: Sequence[str], log: Path, what: str) -> None:
+        """Run one, its output to ``log``.
+
+        Raises:
+            ChildProcessError: names the log.
+        """
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        with log.open("w", encoding="utf-8") as stream:
+            with self._lock:
+                if self._stopped:
+                    raise ChildProcessError(f"{what} was not begun")
+                process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+                self._running.add(process)
+            code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        if code:
+            raise ChildProcessError(f"{what} failed with exit code {code}; see {log}")
+
+    def stop(self) -> None:
+        """End those that run, and begin no other."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def train(settings: Settings, arm: Arm, task: str, seed: int, commands: Commands) -> Path:
     """Train one model; its checkpoint. Does nothing where there is one already.
 
     Raises:
@@ -209,7 +245,7 @@ def train(settings: Settings, arm: Arm, task: str, seed: int) -> Path:
     command = [str(Path(sys.executable).with_name("swift")), "sft"]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     (folder / "logging.jsonl").unlink(missing_ok=True)  # of a training that was stopped
-    _run(command, folder / "train.log", "training")
+    commands.run(command, folder / "train.log", "training")
     lines = [json.loads(line) for line in (folder / "logging.jsonl").read_text(encoding="utf-8").splitlines()]
     speeds = [line["train_speed(s/it)"] for line in lines if "train_speed(s/it)" in line]
     with atomic_write(folder / "done.json") as stream:
@@ -223,23 +259,23 @@ def model_name(arm: Arm, task: str, seed: int) -> str:
     return f"{arm.pooling}-{arm.window}{least}-{task}-s{seed}"
 
 
-def run_arm(settings: Settings, arm: Arm, seed: int) -> None:
+def run_arm(settings: Settings, arm: Arm, seed: int, commands: Commands) -> None:
     """Train what the arm needs and decode the test talks with every list."""
-    models = {task: train(settings, arm, task, seed) for task in arm.tasks}
+    models = {task: train(settings, arm, task, seed, commands) for task in arm.tasks}
     data, result = settings.output / "data", decoded_file(settings.output, arm.name, seed)
     if not arm.context:
-        decode(models["plain"], data / "test-none.jsonl", result, "asr")
+        decode(models["plain"], data / "test-none.jsonl", result, "asr", commands)
     elif arm.tasks == ("prune", "asr"):
         picked, rows = result.with_suffix(".prune.jsonl"), result.with_suffix(".rows.jsonl")
-        decode(models["prune"], data / "test.jsonl", picked, "prune")
+        decode(models["prune"], data / "test.jsonl", picked, "prune", commands)
         if not rows.exists():
             build_asr(data / "test.jsonl", rows, "predicted", predictions=picked)
-        decode(models["asr"], rows, result, "asr")
+        decode(models["asr"], rows, result, "asr", commands)
     else:
-        decode(models[arm.tasks[0]], data / "test.jsonl", result, arm.tasks[0])
+        decode(models[arm.tasks[0]], data / "test.jsonl", result, arm.tasks[0], commands)
 
 
-def decode(model: Path, source: Path, result: Path, stages: str) -> None:
+def decode(model: Path, source: Path, result: Path, stages: str, commands: Commands) -> None:
     """Decode with ``sap2 pipeline``, which goes on where it was.
 
     Raises:
@@ -252,20 +288,12 @@ def decode(model: Path, source: Path, result: Path, stages: str) -> None:
     command += ["--val_dataset", str(source), "--result_path", str(result), "--batch_size", "32"]
     command += ["--max_new_tokens", "120"]
     result.parent.mkdir(parents=True, exist_ok=True)
-    _run(command, result.with_suffix(".log"), "decoding")
+    commands.run(command, result.with_suffix(".log"), "decoding")
     done.touch()
 
 
-def _run(command: Sequence[str], log: Path, what: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with log.open("w", encoding="utf-8") as stream:
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False).returncode
-    if code:
-        raise ChildProcessError(f"{what} failed with exit code {code}; see {log}")
-
-
 def run_arms(settings: Settings, arms: Sequence[Arm], seeds: Sequence[int], jobs: int) -> None:
-    """Run them, several at a time; after an error no further one begins.
+    """Run them, several at a time. After an error no further one begins; an interruption ends those that run too.
 
     Raises:
         ChildProcessError: a training or decoding failed.
@@ -276,6 +304,7 @@ def run_arms(settings: Settings, arms: Sequence[Arm], seeds: Sequence[int], jobs
     chains: dict[tuple, list[Arm]] = {}
     for arm in arms:
         chains.setdefault((arm.pooling, arm.window, arm.min_positions), []).append(arm)
+    commands = Commands()
     with (
         concurrent.futures.ThreadPoolExecutor(jobs) as pool,
         tqdm(total=len(arms) * len(seeds), desc="arms", unit=" arms", disable=None) as bar,
@@ -283,15 +312,17 @@ def run_arms(settings: Settings, arms: Sequence[Arm], seeds: Sequence[int], jobs
 
         def run_chain(chain: Sequence[Arm], seed: int) -> None:
             for arm in chain:
-                run_arm(settings, arm, seed)
+                run_arm(settings, arm, seed, commands)
                 bar.update()
 
         futures = [pool.submit(run_chain, chain, seed) for seed in seeds for chain in chains.values()]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):
+                commands.stop()
             raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -135,10 +136,10 @@ def test_what_is_compared():
 
 
 def test_finished_work_is_not_done_again(output, settings, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("ran a command"))
-    arm = ablation.all_arms()["mean-2"]
-    assert ablation.train(settings, arm, "asr", 0) == output / "models" / "mean-2-asr-s0" / "checkpoint-7"
-    ablation.run_arm(settings, arm, 0)
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("ran a command"))
+    arm, commands = ablation.all_arms()["mean-2"], ablation.Commands()
+    assert ablation.train(settings, arm, "asr", 0, commands) == output / "models" / "mean-2-asr-s0" / "checkpoint-7"
+    ablation.run_arm(settings, arm, 0, commands)
 
 
 def test_other_settings_are_refused(output, settings):
@@ -148,28 +149,49 @@ def test_other_settings_are_refused(output, settings):
         ablation.dataclasses.replace(settings, steps=8).save()
 
 
-def test_a_failure_names_its_log_and_stops_the_rest(output, settings, monkeypatch):
-    began = []
+def stand_in(monkeypatch, script):
+    """Instead of every command a script, which is given the command's arguments."""
+    popen, began = subprocess.Popen, []
 
-    def fail(command, stdout, **kwargs):
-        time.sleep(0.3 * len(began))  # what follows the first waits until that was seen
+    def start(command, **kwargs):
         began.append(command)
-        return subprocess.CompletedProcess(command, 3)
+        return popen([sys.executable, "-c", script, *command], **kwargs)
 
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(ablation, "prepare", lambda *args: None)
+    return began
+
+
+def test_a_failure_names_its_log_and_stops_the_rest(output, settings, monkeypatch):
+    began = stand_in(monkeypatch, "import sys, time; print('no'); time.sleep(0.5); sys.exit(3)")
     arms = [ablation.all_arms()[name] for name in ("attention-4", "salience-4", "mean-8")]
     with pytest.raises(
         ChildProcessError, match=r"training failed with exit code 3; see .*attention-4-asr-s0/train.log"
     ):
         ablation.run_arms(settings, arms, [0, 1], jobs=1)
-    assert len(began) < 6
+    assert len(began) <= 2
+    assert (output / "models" / "attention-4-asr-s0" / "train.log").read_text() == "no\n"
+
+
+def test_an_interruption_ends_what_runs(output, settings, monkeypatch):
+    began = stand_in(monkeypatch, "import time; time.sleep(60)")
+
+    def interrupt(futures):
+        while len(began) < 2:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablation.concurrent.futures, "as_completed", interrupt)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ablation.run_arms(settings, [ablation.all_arms()[name] for name in ("w1", "mean-4", "mean-8")], [0], jobs=2)
+    assert time.monotonic() - start < 30 and len(began) == 2
 
 
 def test_arms_with_the_same_model_train_it_once(output, settings, monkeypatch):
     trained = []
 
-    def run(command, log, what):
+    def run(commands, command, log, what):
         if what == "training":
             trained.append(log.parent.name)
             (log.parent / "logging.jsonl").write_text('{"train_speed(s/it)": 0.5}\n')
@@ -177,7 +199,7 @@ def test_arms_with_the_same_model_train_it_once(output, settings, monkeypatch):
             result = Path(command[command.index("--result_path") + 1])
             write_rows(result, [{"id": "t1_1@1", "response": "emily", "seconds": {"prune": 0.1}}])
 
-    monkeypatch.setattr(ablation, "_run", run)
+    monkeypatch.setattr(ablation.Commands, "run", run)
     monkeypatch.setattr(ablation, "prepare", lambda *args: None)
     monkeypatch.setattr(ablation, "build_asr", lambda source, output, mode, predictions: write_rows(output, []))
     arms = ablation.all_arms()
