@@ -109,7 +109,8 @@ class Settings:
         Raises:
             ValueError: OUTPUT was begun with others.
         """
-        settings = json.loads(json.dumps({**dataclasses.asdict(self), "output": "."}, default=str))
+        settings = {**dataclasses.asdict(self), "slides": list(self.slides)}
+        del settings["output"]
         path = self.output / "settings.json"
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
         for name, value in settings.items():
