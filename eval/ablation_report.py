@@ -114,7 +114,7 @@ def _by_talk(rows: list[dict], replies: Mapping[str, str], path: Path, ending: s
     talks: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         talks.setdefault(row["session"], []).append(index)
-    return {talk: parts[members].sum(0).tolist() for talk, members in talks.items()}
+    return {talk: parts[members].sum(0).astype(int).tolist() for talk, members in talks.items()}
 
 
 def _speeds(output: Path, arm: Arm, slides: Sequence[int], decoded: Sequence[Path]) -> dict[str, Any]:
@@ -251,7 +251,8 @@ def plot(counts: Counts, summary: Mapping[tuple[str, int], dict], path: Path) ->
     import matplotlib.pyplot as plt
 
     slides = list(dict.fromkeys(entry["slides"] for entry in counts["results"]))
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for number, name in enumerate(counts["arms"]):
         rates = np.array([summary[name, count]["b_wer"] for count in slides])
         errors = np.abs(rates[:, 1:].T - rates[:, 0])
@@ -261,6 +262,6 @@ def plot(counts: Counts, summary: Mapping[tuple[str, int], dict], path: Path) ->
     axes.set_xlabel("slides in the list")
     axes.set_ylabel("B-WER, %")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
