@@ -245,3 +245,15 @@ def test_without_a_model_it_says_what_it_needs(capsys):
     with pytest.raises(SystemExit):
         ablation.main(["--output", "o"])
     assert "--model and --talks are missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("counts", "columns"), [("counts.json", None), ("candidates.json", -2)])
+def test_the_tables_of_the_docs_are_those_of_the_counts(counts, columns):
+    docs = Path(__file__).parents[1] / "docs"
+    published = (docs / "ablation.md").read_text(encoding="utf-8")
+    found = ablation_report.read_counts(docs / "ablation" / counts)
+    lines = ablation_report.table(found, ablation_report.summarise(found)).splitlines()
+    rows = [line.strip("| ").split(" | ")[:columns] for line in lines if line.startswith("| ")]
+    assert len(rows) > 5
+    for row in rows:
+        assert f"| {' | '.join(row)} |" in published
