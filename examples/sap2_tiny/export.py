@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from data_tools._command import one_line_errors
 from sap2.model.checkpoints import POOLING
 from sap2.model.configuration import SAP_FIELDS
 from sap2.tiny.checkpoint import build_model, build_processor, hub_names, write_checkpoint, write_weights
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="is replaced")
     args = parser.parse_args(argv)
     export = export_adapter if (args.checkpoint / "adapter_config.json").is_file() else export_model
-    export(args.checkpoint, args.folder)
+    with one_line_errors():
+        export(args.checkpoint, args.folder)
     size = sum(path.stat().st_size for path in args.folder.iterdir())
     print(f"{args.folder}: {size / 1e6:.2f} MB")
 

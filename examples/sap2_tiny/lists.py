@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from data_tools._command import one_line_errors
 from sap2.records import atomic_write, read_rows, write_rows
 
 
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("source", help="utterances of several talks, in their order")
     parser.add_argument("prefix", help="of the files to write")
     args = parser.parse_args(argv)
-    write_lists(args.source, args.prefix)
+    with one_line_errors():
+        write_lists(args.source, args.prefix)
 
 
 if __name__ == "__main__":

@@ -54,9 +54,9 @@ def run_swift(*arguments: str, expect: int | None = 0, timeout: float = 400, **v
     return done.stdout
 
 
-def run_module(*command: str) -> None:
-    """``python -m COMMAND``."""
-    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=300)
+def run_python(*arguments: str) -> None:
+    """``python ARGUMENTS``."""
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=300)
 
 
 def sft_arguments(model: Path | str, rows: Path, output: Path, *more: str) -> list[str]:
@@ -100,13 +100,13 @@ def corpus(tmp_path_factory) -> SimpleNamespace:
     """The model and the rows of a few talks with names that it has never heard, made by the project's own commands."""
     root = tmp_path_factory.mktemp("corpus")
     talks = ["--talks", "3", "--slides", "2", "--utterances", "4", "--max-seconds", "3", "--seed", "3"]
-    run_module("sap2.cli", "make-talks", str(root / "talks"), *talks)
+    run_python("-m", "sap2.cli", "make-talks", str(root / "talks"), *talks)
     for split in ("train", "test"):
         utterances = str(root / f"{split}.utterances.jsonl")
         cut = ["--split", split, "--output", utterances, "--audio-dir", str(root / "audio")]
-        run_module("data_tools.slidespeech", str(root / "talks"), *cut)
-        run_module("data_tools.build_asr", utterances, "--output", str(root / f"{split}.jsonl"))
-        run_module("data_tools.build_prune", utterances, "--output", str(root / f"{split}.prune.jsonl"))
+        run_python("-m", "data_tools.slidespeech", str(root / "talks"), *cut)
+        run_python("-m", "data_tools.build_asr", utterances, "--output", str(root / f"{split}.jsonl"))
+        run_python("-m", "data_tools.build_prune", utterances, "--output", str(root / f"{split}.prune.jsonl"))
     model = Path(resolve_name("sap2-tiny"))
     return SimpleNamespace(root=root, model=model, train=root / "train.jsonl", test=root / "test.jsonl")
 

@@ -5,6 +5,7 @@ The bars are a good deal looser than what the model card reports, since these ar
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +13,12 @@ from wer_definitions import DEFINITIONS, score
 from wer_figures import figures, totals
 from wer_inputs import TestSet, Utterance
 
-from sap2.records import read_rows, write_rows
+from sap2.records import read_rows
 
-from .conftest import read_results, run_module
+from .conftest import read_results, run_python
 
 pytestmark = pytest.mark.timeout(900)
+LISTS = Path(__file__).parents[2] / "examples" / "sap2_tiny" / "lists.py"
 ASR = ("--asr-adapter", "sap2-tiny-asr")
 BOTH = ("--prune-adapter", "sap2-tiny-prune", *ASR)
 
@@ -25,17 +27,14 @@ BOTH = ("--prune-adapter", "sap2-tiny-prune", *ASR)
 def talks(tmp_path_factory) -> SimpleNamespace:
     """80 utterances of four talks, with the lists of 5 slides, without any, and with those of another talk."""
     root = tmp_path_factory.mktemp("quality")
-
     size = ["--talks", "6", "--dev-talks", "1", "--test-talks", "4", "--slides", "5", "--utterances", "4"]
     speech = ["--max-seconds", "3", "--homophones", "0.4", "--seed", "77"]
-    run_module("sap2.cli", "make-talks", str(root / "talks"), *size, *speech)
-    cut = ["--split", "test", "--slides", "5", "--audio-dir", str(root / "audio"), "--output", str(root / "list.jsonl")]
-    run_module("data_tools.slidespeech", str(root / "talks"), *cut)
-    rows = [row for _, row in read_rows(root / "list.jsonl")]
-    write_rows(root / "none.jsonl", [{**row, "keywords": []} for row in rows])
-    write_rows(
-        root / "useless.jsonl", [{**row, "keywords": rows[index - 40]["keywords"]} for index, row in enumerate(rows)]
-    )
+    run_python("-m", "sap2.cli", "make-talks", str(root / "talks"), *size, *speech)
+    utterances = str(root / "utterances.jsonl")
+    cut = ["--split", "test", "--slides", "5", "--audio-dir", str(root / "audio"), "--output", utterances]
+    run_python("-m", "data_tools.slidespeech", str(root / "talks"), *cut)
+    run_python(str(LISTS), utterances, str(root / "test"))
+    rows = [row for _, row in read_rows(root / "test.list.jsonl")]
     return SimpleNamespace(root=root, rows=rows)
 
 
@@ -49,7 +48,7 @@ def rates(talks):
     def rates(name: str, rows: str, *adapters: str) -> dict:
         if name not in known:
             result = talks.root / f"{name}.result.jsonl"
-            given = ["--val_dataset", str(talks.root / f"{rows}.jsonl"), "--result_path", str(result)]
+            given = ["--val_dataset", str(talks.root / f"test.{rows}.jsonl"), "--result_path", str(result)]
             assert main(["pipeline", "--model", "sap2-tiny", *adapters, *given, "--batch_size", "40"]) == 0
             said = {row["id"]: row["response"] for row in read_results(result)}
             utterances = [Utterance(row["id"], row["text"], row["keywords"]) for row in talks.rows]
