@@ -72,9 +72,9 @@ class Arm:
 
 POOLINGS = ("mean", "attention", "salience")
 WINDOWS = (2, 4, 8)
-SHIPPED = ("salience", 4, 64)
-"""Pooling, window and minimum of the shipped adapters, with which the ways to decode are compared. Stage two needs the
-minimum: there is nothing to leave out of a list of two spoken names."""
+WAYS = ("salience", 4, 64)
+"""Pooling, window and minimum with which the ways to decode are compared. Stage two needs the minimum: there is nothing
+to leave out of a list of two spoken names."""
 
 
 def all_arms() -> dict[str, Arm]:
@@ -82,9 +82,9 @@ def all_arms() -> dict[str, Arm]:
     arms = [Arm("none", tasks=("plain",), context=False), Arm("w1")]
     arms += [Arm(f"{pooling}-{window}", pooling, window) for window in WINDOWS for pooling in POOLINGS]
     arms += [
-        Arm("asr", *SHIPPED),
-        Arm("joint", *SHIPPED, tasks=("joint",)),
-        Arm("prune+asr", *SHIPPED, tasks=("prune", "asr")),
+        Arm("asr", *WAYS),
+        Arm("joint", *WAYS, tasks=("joint",)),
+        Arm("prune+asr", *WAYS, tasks=("prune", "asr")),
     ]
     return {arm.name: arm for arm in arms}
 
@@ -102,6 +102,7 @@ class Settings:
     stages: str
     slides: tuple[int, ...]
     utterances: int
+    tower: bool
 
     def save(self) -> None:
         """Write them to OUTPUT/settings.json.
@@ -217,7 +218,7 @@ def train(settings: Settings, arm: Arm, task: str, seed: int, commands: Commands
         "output_dir": folder,
         "tuner_type": "full",
         "freeze_llm": "false",
-        "freeze_vit": "true",
+        "freeze_vit": str(not settings.tower).lower(),
         "freeze_aligner": "false",
         "torch_dtype": "float32",
         "dataset_shuffle": "false",
@@ -343,6 +344,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S:N,S:N-M",
         help="shares and sizes of the lists in training (default: %(default)s)",
     )
+    parser.add_argument("--tower", action="store_true", help="train the audio tower too (for a random MODEL)")
     parser.add_argument("--slides", default="1,5,15,25", metavar="N,N", help="of the test (default: %(default)s)")
     parser.add_argument(
         "--utterances", type=positive, default=160, metavar="N", help="of the test (default: %(default)s)"
@@ -386,6 +388,7 @@ def main(argv: list[str] | None = None) -> None:
         args.stages,
         slides,
         args.utterances,
+        args.tower,
     )
     with one_line_errors():
         if not args.report_only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ def decoded(output, name, replies, slides=SLIDES):
 
 @pytest.fixture
 def settings(tmp_path):
-    return ablation.Settings("m", "t", tmp_path / "out", 7, 2, 1e-3, "1:1-2", SLIDES, 4)
+    return ablation.Settings("m", "t", tmp_path / "out", 7, 2, 1e-3, "1:1-2", SLIDES, 4, tower=False)
 
 
 @pytest.fixture
@@ -133,6 +134,22 @@ def test_what_is_compared():
     assert {name for name, arm in arms.items() if arm.baseline is None} == {
         *("none", "w1", "mean-2", "mean-4", "mean-8", "asr", "joint", "prune+asr")
     }
+
+
+@pytest.mark.parametrize("tower", [False, True])
+def test_the_tower_is_trained_on_demand(settings, tower):
+    class Recorded(Exception):
+        pass
+
+    class Commands:
+        def run(self, command, log, what):
+            raise Recorded(dict(zip(command[2::2], command[3::2], strict=True)))
+
+    with pytest.raises(Recorded) as recorded:
+        ablation.train(dataclasses.replace(settings, tower=tower), ablation.all_arms()["mean-2"], "asr", 0, Commands())
+    options = recorded.value.args[0]
+    assert options["--freeze_vit"] == ("false" if tower else "true")
+    assert (options["--sap_pooling"], options["--sap_window_size"]) == ("mean", "2")
 
 
 def test_finished_work_is_not_done_again(output, settings, monkeypatch):

@@ -1,22 +1,28 @@
-"""Utterances with their list, without any, and with a useless one: that of another talk.
+"""Utterances with their list, without any, with a useless one (that of another talk), and with a long one.
 
     python examples/sap2_tiny/lists.py UTTERANCES PREFIX
 
-Writes PREFIX.list.jsonl, PREFIX.none.jsonl and PREFIX.useless.jsonl, and PREFIX.keywords with the lists that all three
-are to be scored with.
+Writes PREFIX.list.jsonl, PREFIX.none.jsonl, PREFIX.useless.jsonl and PREFIX.long.jsonl, and PREFIX.keywords with the
+lists that all four are to be scored with. A long list is the utterance's own, then the other keywords of its talk, then
+keywords of other talks, up to 500.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import random
 from collections.abc import Sequence
 
 from data_tools._command import one_line_errors
-from sap2.records import atomic_write, read_rows, write_rows
+from sap2.records import Row, atomic_write, read_rows, write_rows
+
+LONG = 500
+"""Keywords of a long list, where all talks together have as many."""
 
 
 def write_lists(source: str, prefix: str) -> None:
-    """Write the three files and the lists.
+    """Write the four files and the lists.
 
     Raises:
         ValueError: all utterances are of one talk.
@@ -34,12 +40,19 @@ def write_lists(source: str, prefix: str) -> None:
         others = lists[following[talk]]
         return others[number % len(others)]
 
+    def long(row: Row) -> list[str]:
+        own = [*row["keywords"], *itertools.chain(*lists[row["session"]])]
+        drawn = random.Random(row["id"]).sample(everything, min(LONG, len(everything)))
+        return list(dict.fromkeys([*own, *drawn]))[:LONG]
+
+    everything = sorted(set(itertools.chain(*itertools.chain(*lists.values()))))
     write_rows(f"{prefix}.list.jsonl", utterances)
     write_rows(f"{prefix}.none.jsonl", [{**row, "keywords": []} for row in utterances])
     write_rows(
         f"{prefix}.useless.jsonl",
         [{**row, "keywords": useless(number, row["session"])} for number, row in enumerate(utterances)],
     )
+    write_rows(f"{prefix}.long.jsonl", [{**row, "keywords": long(row)} for row in utterances])
     with atomic_write(f"{prefix}.keywords") as stream:
         stream.writelines(f"{row['id']} {'$'.join(row['keywords'])}\n" for row in utterances)
 

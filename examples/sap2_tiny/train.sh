@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 . examples/sap2_tiny/common.sh
 NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
-SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-330} SAVE=${SAVE:-250} # steps
+SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-500} SAVE=${SAVE:-250} # steps
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
 train() {
@@ -28,7 +28,6 @@ lora=(--tuner_type lora --lora_rank 8 --freeze_llm false --freeze_vit true --fre
 say "1. talks"
 make_talks
 utterances train 25
-utterances train 5
 
 say "2. spelling what is heard, and copying from lists of 1, 2, 4 and 8 names"
 [ -d "$RUN/random" ] || sap2 make-tiny "$RUN/random" --seed 1
@@ -46,25 +45,21 @@ train long "$LONG" --model "$RUN/short-model" --dataset "$RUN/long.jsonl" "${who
     --sap_pooling salience --learning_rate 8e-4 --warmup_steps 50 --lr_scheduler_type cosine
 [ -d "$RUN/sap2-tiny" ] || python examples/sap2_tiny/export.py "$RUN/long/checkpoint-$LONG" "$RUN/sap2-tiny"
 
-say "4. the two LoRA stages, as users train them: 5 slides an utterance"
-rows() { # NAME COMMAND…: the rows of a stage
-    [ -f "$RUN/$1.jsonl" ] || python -m "data_tools.$2" "${@:3}" --output "$RUN/$1.jsonl"
+say "4. the two LoRA stages, as users train them: lists of 1 to 500 names"
+BATCH=$((12 / NPROC)) # lists of 500 names have 4,000 tokens
+rows() { # STAGE SEED TASKS: the lists of a step are of one size
+    [ -f "$RUN/$1.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows $((12 * LORA)) --block 12 \
+        --stages 0.2:1-8,0.8:4-500 --tasks "$3" --seed "$2" --output "$RUN/$1.jsonl"
 }
-rows prune build_prune "$RUN/train-5.jsonl" --normalizer none
-rows asr-all build_asr "$RUN/train-5.jsonl" --keywords all --normalizer none
-rows asr-oracle build_asr "$RUN/train-5.jsonl" --keywords oracle --drop 0.1 --distractors 3 --normalizer none
-rows asr-none build_asr "$RUN/train-5.jsonl" --keywords none --normalizer none
-[ -f "$RUN/train.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/train-5.jsonl" "$RUN/train"
-rows asr-useless build_asr "$RUN/train.useless.jsonl" --keywords all --normalizer none
-BATCH=$((12 / NPROC)) # both read whole lists of 64 tokens and fewer
-compression=(--sap_window_size 4 --sap_min_positions 64)
-train prune "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/prune.jsonl" "${lora[@]}" "${compression[@]}" \
-    --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 2e-3 --warmup_ratio 0.05
-train asr "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/asr-all.jsonl" "$RUN/asr-all.jsonl" "$RUN/asr-oracle.jsonl" \
-    "$RUN/asr-none.jsonl" "$RUN/asr-useless.jsonl" "${lora[@]}" "${compression[@]}" \
-    --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 2e-3 --warmup_ratio 0.05
-[ -d "$RUN/sap2-tiny-prune" ] || python examples/sap2_tiny/export.py "$RUN/prune/checkpoint-$LORA" "$RUN/sap2-tiny-prune"
-[ -d "$RUN/sap2-tiny-asr" ] || python examples/sap2_tiny/export.py "$RUN/asr/checkpoint-$LORA" "$RUN/sap2-tiny-asr"
+rows prune 6 prune=1
+rows asr 5 asr=0.85,plain=0.15
+for stage in prune asr; do
+    # lists of 64 tokens and fewer are read whole
+    train $stage "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/$stage.jsonl" "${lora[@]}" \
+        --sap_window_size 8 --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
+    [ -d "$RUN/sap2-tiny-$stage" ] ||
+        python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-$LORA" "$RUN/sap2-tiny-$stage"
+done
 
 say "5. talks that nobody heard"
 MODEL=$RUN/sap2-tiny PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr bash examples/sap2_tiny/test.sh
