@@ -11,9 +11,9 @@ MODEL=${MODEL:-sap2-tiny} PRUNE=${PRUNE:-sap2-tiny-prune} ASR=${ASR:-sap2-tiny-a
 make_talks
 utterances test 5
 [ -f "$RUN/test.keywords" ] || python examples/sap2_tiny/lists.py "$RUN/test-5.jsonl" "$RUN/test"
-decode() { # RESULT UTTERANCES FLAGS…; goes on where it was
+decode() { # RESULT UTTERANCES FLAGS…; goes on where it was. The longest sentence has 47 letters
     sap2 pipeline --model "$MODEL" --val_dataset "$RUN/test.$2.jsonl" --result_path "$RUN/result.$1.jsonl" \
-        --asr-adapter "$ASR" --batch_size 32 --max_new_tokens 200 "${@:3}"
+        --asr-adapter "$ASR" --batch_size 32 --max_new_tokens 64 "${@:3}"
 }
 decode none none
 decode useless useless

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 . examples/sap2_tiny/common.sh
 NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
-SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-500} SAVE=${SAVE:-250} # steps
+SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
 train() {
@@ -47,16 +47,16 @@ train long "$LONG" --model "$RUN/short-model" --dataset "$RUN/long.jsonl" "${who
 
 say "4. the two LoRA stages, as users train them: lists of 1 to 500 names"
 BATCH=$((12 / NPROC)) # lists of 500 names have 4,000 tokens
-rows() { # STAGE SEED TASKS: the lists of a step are of one size
-    [ -f "$RUN/$1.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows $((12 * LORA)) --block 12 \
-        --stages 0.2:1-8,0.8:4-500 --tasks "$3" --seed "$2" --output "$RUN/$1.jsonl"
+rows() { # STAGE FLAGS…: the lists of a step are of one size
+    [ -f "$RUN/$1.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows $((12 * LORA)) \
+        --block 12 --stages 0.2:1-8,0.8:4-500 "${@:2}" --output "$RUN/$1.jsonl"
 }
-rows prune 6 prune=1
-rows asr 5 asr=0.85,plain=0.15
+rows prune --tasks prune=1 --seed 6
+rows asr --tasks asr=0.85,plain=0.15 --seed 5
 for stage in prune asr; do
-    # lists of 64 tokens and fewer are read whole
+    # 64 positions for up to 2,048 tokens, 125 for 4,000: of long lists it reads what the speech holds, and little else
     train $stage "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/$stage.jsonl" "${lora[@]}" \
-        --sap_window_size 8 --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
+        --sap_window_size 32 --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
     [ -d "$RUN/sap2-tiny-$stage" ] ||
         python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-$LORA" "$RUN/sap2-tiny-$stage"
 done

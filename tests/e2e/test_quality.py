@@ -70,6 +70,12 @@ def test_the_list_halves_the_errors_in_names(rates):
     assert rates("list", "list", *ASR)["b_wer"] <= 0.6 * rates("none", "none", *ASR)["b_wer"]
 
 
+def test_a_list_of_all_keywords_of_all_talks_halves_them_too(rates, talks):
+    rows = [row for _, row in read_rows(talks.root / "test.long.jsonl")]
+    assert min(len(row["keywords"]) for row in rows) > 3 * max(len(row["keywords"]) for row in talks.rows)
+    assert rates("long", "long", *ASR)["b_wer"] <= 0.6 * rates("none", "none", *ASR)["b_wer"]
+
+
 def test_a_useless_list_does_no_harm(rates):
     assert rates("useless", "useless", *ASR)["u_wer"] <= rates("none", "none", *ASR)["u_wer"] + 2
 
