@@ -264,7 +264,9 @@ def test_without_a_model_it_says_what_it_needs(capsys):
     assert "--model and --talks are missing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("counts", "columns"), [("counts.json", None), ("candidates.json", -2)])
+@pytest.mark.parametrize(
+    ("counts", "columns"), [("counts.json", None), ("candidates.json", -2), ("from_random.json", -2)]
+)
 def test_the_tables_of_the_docs_are_those_of_the_counts(counts, columns):
     docs = Path(__file__).parents[1] / "docs"
     published = (docs / "ablation.md").read_text(encoding="utf-8")
