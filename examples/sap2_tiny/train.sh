@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.."
 NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
+WINDOW=${WINDOW:-32} # of the LoRA stages
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
 train() {
@@ -54,9 +55,9 @@ rows() { # STAGE FLAGS…: the lists of a step are of one size
 rows prune --tasks prune=1 --seed 6
 rows asr --tasks asr=0.85,plain=0.15 --seed 5
 for stage in prune asr; do
-    # 64 positions for up to 2,048 tokens, 125 for 4,000: of long lists it reads what the speech holds, and little else
+    # 64 positions for up to 2,048 tokens, 125 for 4,000: of a long list it reads little but what the speech holds
     train $stage "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/$stage.jsonl" "${lora[@]}" \
-        --sap_window_size 32 --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
+        --sap_window_size "$WINDOW" --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
     [ -d "$RUN/sap2-tiny-$stage" ] ||
         python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-$LORA" "$RUN/sap2-tiny-$stage"
 done
