@@ -1,1 +1,1 @@
-"""Corpora and slides to training rows. No torch here; every module is a command and a function."""
+"""Doors to the tools of :mod:`sap2.data`: ``python -m data_tools.NAME`` in a checkout and from a wheel."""

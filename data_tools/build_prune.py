@@ -1,48 +1,6 @@
-"""Rows of stage one: which keywords of the list are spoken?
+"""Door to ``sap2 data build_prune`` (:mod:`sap2.data.build_prune`)."""
 
-The reply holds the keywords of the list that occur in the transcript, in the list's order, or "none". A keyword of
-several words counts where they follow each other; both sides go through the normaliser of the evaluation.
-"""
-
-from __future__ import annotations
-
-import os
-
-from data_tools._command import add_normalizer, add_output, command_parser, one_line_errors, parse_output
-from data_tools.rows import BuildReport, CleanUtterance, RowOptions, add_row_options, build_rows, row_options
-from sap2.prompts import prune_prompt, prune_reply
-from sap2.text import spoken_keywords
-
-
-def build_prune(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    normalizer: str = "whisper-en",
-    options: RowOptions | None = None,
-) -> BuildReport:
-    """Write the stage-one rows of the utterances in ``source``.
-
-    Raises:
-        ValueError: bad input; the message names file and line.
-    """
-
-    def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
-        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
-        return utterance.keywords, prune_prompt(utterance.keywords), prune_reply(spoken)
-
-    return build_rows(source, output, make_turns, options or RowOptions(), with_transcript=True)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.build_prune", __doc__)
-    add_row_options(parser)
-    add_output(parser, "stage-one rows")
-    add_normalizer(parser)
-    args = parse_output(parser, argv)
-    with one_line_errors():
-        print(f"{args.output}: {build_prune(args.source, args.output, args.normalizer, row_options(args))}")
-
+from sap2.data.build_prune import main
 
 if __name__ == "__main__":
     main()

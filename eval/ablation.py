@@ -27,11 +27,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this fo
 from ablation_report import decoded_file, read_counts, write_counts, write_report
 from tqdm import tqdm
 
-from data_tools._command import one_line_errors, positive
-from data_tools.build_asr import build_asr
-from data_tools.build_curriculum import build_curriculum
-from data_tools.slidespeech import SlideSpeechOptions, convert_slidespeech
-from sap2.records import atomic_write, read_rows, write_rows
+from sap2.commands.shared import one_line_errors, positive
+from sap2.data.build_asr import build_asr
+from sap2.data.build_curriculum import build_curriculum
+from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
+from sap2.rowfiles import atomic_write, read_rows, write_rows
 from sap2.shipped import resolve_name
 
 LISTED = "0.85"
@@ -42,7 +42,7 @@ TASK_SHARES = {
     "prune": "prune=1",
     "joint": "joint=1",
 }
-"""Rows of each task's training (:mod:`data_tools.build_curriculum`)."""
+"""Rows of each task's training (:mod:`sap2.data.build_curriculum`)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,12 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from wer_definitions import DEFINITIONS, score
-from wer_figures import FIGURES, fractions, resample
-from wer_inputs import TestSet, Utterance
-
-from sap2.model.pooling import pooled_length
+from sap2.model.pooling.attention import pooled_length
 from sap2.prompts import format_keywords
-from sap2.records import atomic_write, read_rows
+from sap2.rowfiles import atomic_write, read_rows
+from sap2.scoring.definitions import DEFINITIONS, score
+from sap2.scoring.figures import FIGURES, fractions, resample
+from sap2.scoring.inputs import TestSet, Utterance
 
 if TYPE_CHECKING:
     from ablation import Arm

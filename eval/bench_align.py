@@ -15,8 +15,9 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
 import numpy as np
-from wer_align import Vocabulary, align, count_errors
-from wer_definitions import DEFINITIONS, Definition
+
+from sap2.scoring.align import Vocabulary, align, count_errors
+from sap2.scoring.definitions import DEFINITIONS, Definition
 
 UTTERANCE_WORDS = 20
 VOCABULARY_WORDS = 5000

@@ -68,7 +68,7 @@ def make_setup(folder: Path, talks: int) -> Setup:
     """A tiny model, two random LoRA adapters of the recipe's shape, and the test utterances of some talks."""
     from peft import LoraConfig, get_peft_model
 
-    from data_tools.slidespeech import SlideSpeechOptions, convert_slidespeech
+    from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
     from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
     from sap2.tiny.checkpoint import make_tiny
     from sap2.tiny.plan import TalksOptions
@@ -93,7 +93,7 @@ def make_apart(folder: Path, talks: int) -> Setup:
 
 def run_two(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) -> list[Cost]:
     """``swift infer``, the extraction, ``swift infer``."""
-    from data_tools.build_asr import build_asr
+    from sap2.data.build_asr import build_asr
 
     build_asr(setup.utterances, folder / "asr.jsonl")
     costs = []
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if any(given) and not all(given):
         parser.error("--model, --prune_adapter, --asr_adapter and --utterances go together")
     with tempfile.TemporaryDirectory() as name:
-        from data_tools.build_prune import build_prune
+        from sap2.data.build_prune import build_prune
 
         folder = Path(name)
         setup = given if all(given) else make_apart(folder / "made", args.talks)

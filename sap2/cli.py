@@ -30,8 +30,8 @@ class Command(NamedTuple):
 COMMANDS = {
     "make-tiny": Command("sap2.tiny.checkpoint", "write a tiny Qwen2-Audio checkpoint with random weights"),
     "make-talks": Command("sap2.tiny.talks", "write a corpus of synthetic talks with slides, spoken by espeak-ng"),
-    "transcribe": Command("sap2.pipeline.transcribe_command", "transcribe a recording with the keywords of its slides"),
-    "pipeline": Command("sap2.pipeline.pipeline_command", "decode a test set: pick the keywords, then transcribe"),
+    "transcribe": Command("sap2.commands.transcribe", "transcribe a recording with the keywords of its slides"),
+    "pipeline": Command("sap2.commands.pipeline", "decode a test set: pick the keywords, then transcribe"),
     "path": Command("sap2.shipped", "print the folder of a checkpoint that comes with the package"),
     "doctor": Command("sap2.doctor", "look for problems of this installation and say what to do about them"),
 }

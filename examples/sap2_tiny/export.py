@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from data_tools._command import one_line_errors
-from sap2.model.checkpoints import POOLING
+from sap2.commands.shared import one_line_errors
+from sap2.files import atomic_folder
 from sap2.model.configuration import SAP_FIELDS
+from sap2.model.weights import POOLING
 from sap2.tiny.checkpoint import build_model, build_processor, hub_names, write_checkpoint, write_weights
-from sap2.tiny.folder import atomic_folder
 
 BASE = "sap2-tiny"
 KEPT_ARGUMENTS = ("tuner_type", "model_type", "template", "task_type", "swift_version", *SAP_FIELDS)

@@ -14,8 +14,8 @@ import itertools
 import random
 from collections.abc import Sequence
 
-from data_tools._command import one_line_errors
-from sap2.records import Row, atomic_write, read_rows, write_rows
+from sap2.commands.shared import one_line_errors
+from sap2.rowfiles import Row, atomic_write, read_rows, write_rows
 
 LONG = 500
 """Keywords of a long list, where all talks together have as many."""

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sap2.errors import InputError
-from sap2.model.pooling import pooled_length
+from sap2.model.pooling.attention import pooled_length
 from sap2.prompts import AUDIO_TOKEN, CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
-from sap2.records import find_contexts
+from sap2.rowfiles import find_contexts
 from sap2.text import find_special
 
 _READERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, PreTrainedTokenizerBase] = weakref.WeakKeyDictionary()
@@ -145,7 +145,7 @@ def expand_contexts(
         audio_mark: what marks the place of an audio in them (``<audio>``, or ``<|AUDIO|>``).
         window_size: for one placeholder per window; None: one for each context that has a token, for a caller that
             repeats the ids itself.
-        min_positions: see :func:`sap2.model.pooling.pooled_length`.
+        min_positions: see :func:`sap2.model.pooling.attention.pooled_length`.
 
     Raises:
         InputError: a delimiter is missing, in the wrong order or nested; a context without an audio before it; two

@@ -24,13 +24,13 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioModel,
 )
 
-from sap2.model.checkpoints import check_loaded
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
 from sap2.model.encoder import FRAME_STEP, encode_audio
 from sap2.model.merging import Source, fill_placeholders
-from sap2.model.pooling import SpeechDrivenPooling
-from sap2.model.spotting import SpotterLinear, spotting_loss
+from sap2.model.pooling.attention import SpeechDrivenPooling
+from sap2.model.spotter import SpotterLinear, spotting_loss
+from sap2.model.weights import check_loaded
 
 _PER_AUDIO = (
     "input_features",
@@ -282,7 +282,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
                 for ``salience``); 0 = padding; None: all valid. A row of zeros: an audio without context.
             audio_hidden_states: (A, T, tower width), in place of ``input_features``: what
                 :meth:`SAP2Qwen2AudioModel.encode_audio` made of them.
-            context_spellings: (A, K, n) symbols of the keywords (:func:`sap2.model.spotting.pad_spellings`), for
+            context_spellings: (A, K, n) symbols of the keywords (:func:`sap2.model.spotter.pad_spellings`), for
                 ``salience``.
             transcripts: (A, n) symbols of what is said, 0 = padding, to train the spotter of ``salience``; a row of
                 zeros: unknown.

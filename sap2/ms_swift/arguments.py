@@ -7,7 +7,7 @@ import torch
 
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
-from sap2.ms_swift.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
+from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 
 BACKEND = "transformers"
 SPOTTER = "context_pooling.spotter"

@@ -10,7 +10,7 @@ from swift.model import ModelLoader
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
-from sap2.ms_swift.settings import FLAGS, apply_settings, flag_value
+from sap2.model.settings import FLAGS, apply_settings, flag_value
 
 
 class SAP2ModelLoader(ModelLoader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 
-from sap2.ms_swift.settings import MODEL_TYPE, recorded_settings, resolve_settings
+from sap2.model.settings import MODEL_TYPE, recorded_settings, resolve_settings
 from sap2.shipped import resolve_name
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sap2.model.encoder import trim_features
 from sap2.pipeline.decoding import decode_replies, greedy_config
-from sap2.pipeline.encoding import Encoder, Heard, Prompt
 from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.prompting import Encoder, Heard, Prompt
 from sap2.pipeline.stages import Reading, read_reply, stage_content
 
 

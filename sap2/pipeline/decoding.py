@@ -7,7 +7,7 @@ import copy
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from sap2.pipeline.encoding import IM_END
+from sap2.pipeline.prompting import IM_END
 
 STOP_WORDS = ("<|endoftext|>", IM_END)
 """Where a reply ends, beside the tokenizer's own end of text."""

@@ -15,7 +15,7 @@ from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
-from sap2.ms_swift.settings import MODEL_TYPE, apply_settings, resolve_settings
+from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
 from sap2.shipped import resolve_name
 
 DEFAULT_SYSTEM = "You are a helpful assistant."

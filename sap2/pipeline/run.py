@@ -9,16 +9,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sap2.audio import load_samples, probe_seconds
 from sap2.errors import InputError
-from sap2.pipeline.audio import load_samples, probe_seconds
 from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
 from sap2.pipeline.decoder import Decoder, Job, Outcome, Prepared
+from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import LoadedModel, read_settings
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
-from sap2.pipeline.rows import BadRow, Item, read_items
 from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
-from sap2.records import Row
+from sap2.rowfiles import Row
 
 
 @dataclasses.dataclass(frozen=True)

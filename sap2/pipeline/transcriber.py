@@ -11,8 +11,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from tqdm import tqdm
 
+from sap2.audio import load_samples
 from sap2.errors import InputError
-from sap2.pipeline.audio import load_samples
 from sap2.pipeline.batching import plan_batches, read_ahead
 from sap2.pipeline.decoder import Decoder, Job, Outcome
 from sap2.pipeline.loading import LoadedModel

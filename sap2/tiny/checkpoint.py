@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sap2 import prompts
-from sap2.tiny.folder import atomic_folder
+from sap2.files import atomic_folder
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from pipeline_helpers import make_adapter
 
-from data_tools.extract_predicted_keywords import extract_predicted_keywords
-from sap2.records import read_rows, row_keywords
+from sap2.data.extract_predicted_keywords import extract_predicted_keywords
+from sap2.rowfiles import read_rows, row_keywords
 
 from .conftest import environment, infer_arguments, read_results
 

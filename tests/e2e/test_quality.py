@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from wer_definitions import DEFINITIONS, score
-from wer_figures import figures, totals
-from wer_inputs import TestSet, Utterance
 
-from sap2.records import read_rows
+from sap2.rowfiles import read_rows
+from sap2.scoring.definitions import DEFINITIONS, score
+from sap2.scoring.figures import figures, totals
+from sap2.scoring.inputs import TestSet, Utterance
 
 from .conftest import read_results, run_python
 

@@ -1,0 +1,1 @@
+"""The commands of ``sap2``, and what they share."""

@@ -1,0 +1,84 @@
+"""``sap2 transcribe``: a recording and its slides to text or subtitles."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sap2.commands.pipeline import add_model_arguments
+from sap2.errors import InputError
+from sap2.pipeline.subtitles import FORMATS, format_transcript
+from sap2.rowfiles import atomic_write
+
+if TYPE_CHECKING:
+    from sap2.pipeline.types import Request, Transcript
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``sap2 transcribe``."""
+    parser.add_argument("audio", help="recording of any length; what libsndfile or librosa reads")
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--keywords",
+        metavar="SOURCE",
+        help=".txt with a keyword a line, slides (.pdf, .pptx, .md, pictures or a folder of them), or 'emily, wozniak'",
+    )
+    parser.add_argument(
+        "--manifest", metavar="FILE", help="rows with audio, start, end, slide: which slide was shown when"
+    )
+    parser.add_argument("--max_keywords", type=int, metavar="N", help="keywords of a deck at most (0: all)")
+    parser.add_argument("--common_words", metavar="FILE", help="words that are no keywords of slides, one a line")
+    parser.add_argument("--ocr", choices=("auto", "never", "always"), default="auto", help="of PDF pages without text")
+    parser.add_argument("--max_segment_seconds", type=float, metavar="S", help="default: what the model hears, 30 s")
+    parser.add_argument("--format", choices=FORMATS, default="txt", help="default: %(default)s")
+    parser.add_argument("--output", metavar="FILE", help="default: standard output")
+
+
+def transcribe_file(args: argparse.Namespace) -> Transcript:
+    """Transcribe one recording.
+
+    Raises:
+        ValueError: bad input; the slides and the audio are looked at before the model is loaded.
+    """
+    request = _request(args)
+    from sap2.audio import probe_seconds
+    from sap2.pipeline.transcriber import Transcriber
+
+    probe_seconds(args.audio)
+    names = ("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds")
+    names += ("torch_dtype", "attn_impl", "device")
+    options = {name: getattr(args, name) for name in names}
+    return Transcriber(args.model, args.prune_adapter, args.asr_adapter, **options, progress=True).transcribe(request)
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from sap2.pipeline.types import Request
+    from sap2.slides.sources import KeywordOptions, read_keywords, read_slide_times
+
+    cap = {} if args.max_keywords is None else {"max_keywords": args.max_keywords}
+    options = KeywordOptions(common_words=args.common_words, ocr=args.ocr, **cap)
+    if args.max_keywords is not None and args.max_keywords < 0:
+        raise InputError(f"--max_keywords {args.max_keywords}: allowed: from 0")
+    if args.manifest is not None:
+        return Request(args.audio, slides=read_slide_times(args.manifest, args.audio, args.keywords, options))
+    return Request(args.audio, read_keywords(args.keywords, options) if args.keywords else ())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribe, and write the transcript in the format asked for."""
+    transcript = transcribe_file(args)
+    text = format_transcript(transcript, args.format)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        with atomic_write(args.output) as stream:
+            stream.write(text)
+    picked = ", ".join(transcript.picked_keywords) or "none"
+    print(
+        f"{transcript.audio_seconds:.1f} s of audio, {len(transcript.segments)} segments, "
+        f"{sum(transcript.seconds.values()):.1f} s of computing; audio tower runs a segment: "
+        f"{transcript.audio_tower_runs}; keywords used: {picked}",
+        file=sys.stderr,
+    )
+    return 0

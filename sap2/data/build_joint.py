@@ -1,0 +1,40 @@
+"""Rows for one model that selects keywords and transcribes in one reply (the paper's JPI baseline)."""
+
+from __future__ import annotations
+
+import os
+
+from sap2.commands.shared import add_normalizer, add_output, command_parser, one_line_errors, parse_output
+from sap2.data.building import BuildReport, CleanUtterance, RowOptions, add_row_options, build_rows, row_options
+from sap2.prompts import joint_prompt, joint_reply
+from sap2.text import spoken_keywords
+
+
+def build_joint(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    normalizer: str = "whisper-en",
+    options: RowOptions | None = None,
+) -> BuildReport:
+    """Write the joint rows of the utterances in ``source``.
+
+    Raises:
+        ValueError: bad input; the message names file and line.
+    """
+
+    def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
+        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
+        return utterance.keywords, joint_prompt(utterance.keywords), joint_reply(spoken, utterance.text)
+
+    return build_rows(source, output, make_turns, options or RowOptions())
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = command_parser("data_tools.build_joint", __doc__)
+    add_row_options(parser)
+    add_output(parser, "joint rows")
+    add_normalizer(parser)
+    args = parse_output(parser, argv)
+    with one_line_errors():
+        print(f"{args.output}: {build_joint(args.source, args.output, args.normalizer, row_options(args))}")

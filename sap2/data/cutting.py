@@ -1,0 +1,186 @@
+"""Cutting recordings into 16 kHz mono flac, in several processes, only what is missing."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from sap2.rowfiles import atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SAMPLE_RATE = 16_000  # Hz, of Qwen2-Audio's feature extractor
+MAX_SECONDS = 30.0  # what its encoder hears
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
+
+_OVERSHOOT = 0.5  # seconds that a segment may reach past the end of its recording (published times are rounded)
+_BATCH = 32  # cuts of one task: enough to open a recording once, few enough for an even load
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """One piece of a recording, ``start`` to ``end`` seconds, and the flac file that it becomes."""
+
+    source: str
+    start: float
+    end: float
+    target: str
+
+
+@dataclasses.dataclass
+class CutReport:
+    """Files ``made``, files ``kept`` from an earlier run, and what went wrong by target."""
+
+    made: int = 0
+    kept: int = 0
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def read_audio(path: str | os.PathLike[str], start: float = 0.0, end: float | None = None) -> np.ndarray:
+    """Mono samples (T,) in float32 at :data:`SAMPLE_RATE`, of the whole file or of ``start`` to ``end`` seconds.
+
+    Raises:
+        ValueError: the file cannot be read as audio, or ends before the piece does.
+    """
+    import soundfile as sf
+
+    try:
+        with sf.SoundFile(str(path)) as file:
+            seconds = file.frames / file.samplerate
+            if start >= seconds or (end is not None and end > seconds + _OVERSHOOT):
+                raise ValueError(f"{path}: {start}-{end} s lies outside the recording of {seconds:.2f} s")
+            file.seek(round(start * file.samplerate))
+            frames = -1 if end is None else round((end - start) * file.samplerate)
+            samples, rate = file.read(frames, dtype="float32", always_2d=True).mean(axis=1), file.samplerate
+    except (sf.LibsndfileError, TypeError) as error:
+        raise ValueError(f"{path}: not readable as audio: {error}") from None
+    if rate != SAMPLE_RATE:
+        import librosa
+
+        samples = librosa.resample(samples, orig_sr=rate, target_sr=SAMPLE_RATE)
+    return samples
+
+
+def audio_seconds(path: str | os.PathLike[str]) -> float:
+    """The length of an audio file.
+
+    Raises:
+        ValueError: the file cannot be read as audio.
+    """
+    import soundfile as sf
+
+    try:
+        info = sf.info(str(path))
+    except (sf.LibsndfileError, TypeError) as error:
+        raise ValueError(f"{path}: not readable as audio: {error}") from None
+    return info.frames / info.samplerate
+
+
+def cut_all(cuts: Iterable[Cut], workers: int = 1) -> CutReport:
+    """Make the missing targets; a target that is there and was cut from the same place stays.
+
+    Args:
+        cuts: what to make. Targets must differ.
+        workers: processes. One works in this process.
+    """
+    tasks = list(_tasks(cuts))
+    report = CutReport()
+    with tqdm(total=sum(map(len, tasks)), desc="audio", unit=" cuts", disable=None) as bar:
+        for results in _run(tasks, workers):
+            for target, made, problem in results:
+                report.made += made and not problem
+                report.kept += not made and not problem
+                if problem:
+                    report.failures[target] = problem
+            bar.update(len(results))
+    return report
+
+
+def _tasks(cuts: Iterable[Cut]) -> Iterator[list[Cut]]:
+    by_source: dict[str, list[Cut]] = {}
+    for cut in cuts:
+        by_source.setdefault(cut.source, []).append(cut)
+    for group in by_source.values():
+        yield from (group[i : i + _BATCH] for i in range(0, len(group), _BATCH))
+
+
+Result = tuple[str, bool, str]
+"""Target, whether it was made now, and what went wrong (empty if nothing)."""
+
+
+def _run(tasks: list[list[Cut]], workers: int) -> Iterator[list[Result]]:
+    if workers <= 1 or len(tasks) <= 1:
+        yield from map(_cut_batch, tasks)
+        return
+    # spawn: the same on every platform, and no locks of threads inherited
+    context = multiprocessing.get_context("spawn")
+    workers = min(workers, len(tasks))
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        futures = [pool.submit(_cut_batch, task) for task in tasks]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """Have this worker end when the command is killed; it would wait for tasks forever."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _cut_batch(cuts: list[Cut]) -> list[Result]:
+    return [_cut(cut) for cut in cuts]
+
+
+def _cut(cut: Cut) -> Result:
+    try:
+        # the place is kept in the file, so that changed segments are cut anew
+        note = f"{Path(cut.source).name} {cut.start} {cut.end}"
+        if _note(cut.target) == note:
+            return cut.target, False, ""
+        samples = read_audio(cut.source, cut.start, cut.end)
+        if not len(samples):
+            raise ValueError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
+        _write_flac(cut.target, samples, note)
+    except (ValueError, OSError) as error:
+        return cut.target, False, str(error)
+    return cut.target, True, ""
+
+
+def _note(path: str) -> str | None:
+    import soundfile as sf
+
+    if not Path(path).is_file():
+        return None
+    try:
+        with sf.SoundFile(path) as file:
+            return file.comment
+    except sf.LibsndfileError:
+        return None
+
+
+def _write_flac(path: str, samples: np.ndarray, note: str) -> None:
+    import soundfile as sf
+
+    with (
+        atomic_write(path, "wb") as stream,
+        sf.SoundFile(stream, "w", SAMPLE_RATE, 1, subtype="PCM_16", format="FLAC") as file,
+    ):
+        file.comment = note
+        file.write(samples)

@@ -1,0 +1,181 @@
+"""What can be wrong with one row: its schema, its delimiters, its audio, its length."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sap2.data.cutting import SAMPLE_RATE, read_audio
+from sap2.lengths import MIN_SECONDS
+from sap2.prompts import AUDIO_TAG, parse_keywords
+from sap2.rowfiles import Context, Row, find_contexts, lift_inline_audio, row_audios
+from sap2.text import find_special
+
+SILENT_PEAK = 1e-3
+"""Full scale is 1: nothing in a silent recording is louder than -60 dB of it."""
+
+ERRORS = {
+    "schema": "not a row",
+    "delimiters": "contexts that cannot be taken apart",
+    "special-token": "text that would be read as a special token",
+    "audio-missing": "no such audio file",
+    "audio-unreadable": "not readable as audio",
+    "audio-short": "too short to be speech",
+    "audio-long": "longer than the model hears",
+    "too-many-tokens": "longer than --max-length after compression",
+}
+"""Kinds of problems for which training and decoding refuse or skip the row."""
+WARNINGS = {
+    "duplicate-id": "an id that an earlier row has",
+    "empty-transcript": "an assistant's turn without text",
+    "audio-silent": "nothing to hear",
+    "repeated-keyword": "a keyword twice in one list",
+}
+"""Kinds of problems that nothing refuses."""
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a row."""
+
+    kind: str
+    message: str
+
+
+class AudioFacts(NamedTuple):
+    """Length and loudness of an audio file; ``problem`` is set where it could not be read."""
+
+    seconds: float = 0.0
+    peak: float = 0.0
+    problem: Problem | None = None
+
+
+class RowParts(NamedTuple):
+    """A row taken apart.
+
+    Attributes:
+        user: the user's turns, in order, with ``<audio>`` where an audio stands.
+        contexts: their contexts.
+        reply: the assistant's last turn, or None in a row for decoding.
+        audios: paths.
+        keywords: of all contexts.
+    """
+
+    user: list[str]
+    contexts: list[Context]
+    reply: str | None
+    audios: list[str]
+    keywords: list[str]
+
+
+def take_apart(row: Row) -> RowParts:
+    """The parts of a row.
+
+    Raises:
+        ValueError: it is not a row; the message says what is allowed.
+    """
+    turns = row.get("messages")
+    if "audio" in row and turns is None:
+        raise ValueError("an utterance, not a row: build_prune, build_asr or build_joint makes rows of utterances")
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError(f"messages must be a list of turns, not {turns!r:.80}")
+    for turn in turns:
+        if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
+            raise ValueError(f"a turn has a role (system, user, assistant) and a text as content, not {turn!r:.80}")
+    lifted = [lift_inline_audio(turn["content"]) for turn in turns if turn["role"] == "user"]
+    if not lifted:
+        raise ValueError("no turn of the user")
+    user = [text for text, _ in lifted]
+    audios = _audios(row) or [path for _, paths in lifted for path in paths]
+    tags = sum(text.count(AUDIO_TAG) for text in user)
+    if tags > len(audios):
+        raise ValueError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
+    try:
+        contexts = [context for text in user for context in find_contexts(text)]
+    except ValueError as error:
+        raise _Delimiters(str(error)) from None
+    if len(contexts) > len(audios):
+        raise _Delimiters(
+            f"{len(contexts)} contexts and {len(audios)} audios; a context belongs to one audio before it"
+        )
+    reply = turns[-1]["content"] if turns[-1]["role"] == "assistant" else None
+    keywords = [keyword for context in contexts for keyword in parse_keywords(context.body)]
+    return RowParts(user, contexts, reply, audios, keywords)
+
+
+class _Delimiters(ValueError):
+    """Contexts that cannot be taken apart, or do not fit the audios."""
+
+
+def _audios(row: Row) -> list[str]:
+    try:
+        audios = row_audios(row)
+    except (KeyError, TypeError):
+        audios = [None]
+    if not all(isinstance(audio, str) and audio for audio in audios):
+        raise ValueError(f"audios must be paths, not {row['audios']!r:.80}")
+    return audios
+
+
+def schema_problems(row: Row) -> tuple[RowParts | None, list[Problem]]:
+    """The parts of a row if it has a row's form, and what is wrong with its form and texts."""
+    try:
+        parts = take_apart(row)
+    except ValueError as error:
+        return None, [Problem("delimiters" if isinstance(error, _Delimiters) else "schema", str(error))]
+    return parts, list(_text_problems(parts))
+
+
+def _text_problems(parts: RowParts) -> Iterator[Problem]:
+    for context in parts.contexts:
+        if token := find_special(context.body):
+            yield Problem("special-token", f"{token} in the context; only plain text is allowed there")
+    for text in parts.user:
+        if token := find_special(_outside(text).replace(AUDIO_TAG, "")):
+            yield Problem("special-token", f"{token} in the user's text")
+    if parts.reply is not None:
+        if token := find_special(parts.reply):
+            yield Problem("special-token", f"{token} in the reply")
+        if not parts.reply.strip():
+            yield Problem("empty-transcript", "the reply is empty")
+    seen: set[str] = set()
+    for keyword in parts.keywords:
+        if keyword.casefold() in seen:
+            yield Problem("repeated-keyword", f"{keyword!r:.80} is in the list twice")
+            break
+        seen.add(keyword.casefold())
+
+
+def _outside(text: str) -> str:
+    """The text without its contexts and their delimiters."""
+    pieces, position = [], 0
+    for context in find_contexts(text):
+        pieces.append(text[position : context.start])
+        position = context.end
+    return "".join([*pieces, text[position:]])
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def audio_facts(path: str) -> AudioFacts:
+    """Read one audio file."""
+    if not Path(path).is_file():
+        return AudioFacts(problem=Problem("audio-missing", f"no audio at {path}"))
+    try:
+        samples = read_audio(path)
+    except (ValueError, OSError) as error:
+        return AudioFacts(problem=Problem("audio-unreadable", str(error)))
+    peak = float(abs(samples).max()) if len(samples) else 0.0
+    return AudioFacts(len(samples) / SAMPLE_RATE, peak)
+
+
+def audio_problems(path: str, facts: AudioFacts, max_seconds: float) -> Iterator[Problem]:
+    """What is wrong with an audio file of a row."""
+    if facts.problem:
+        yield facts.problem
+    elif facts.seconds < MIN_SECONDS:
+        yield Problem("audio-short", f"{path}: {facts.seconds:.3f} s; at least {MIN_SECONDS} s are needed")
+    elif facts.seconds > max_seconds:
+        yield Problem("audio-long", f"{path}: {facts.seconds:.2f} s; the model hears {max_seconds:g} s")
+    elif facts.peak < SILENT_PEAK:
+        yield Problem("audio-silent", f"{path}: silent (peak {facts.peak:.1e} of full scale)")

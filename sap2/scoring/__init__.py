@@ -1,0 +1,1 @@
+"""Scores of contextual speech recognition: WER, U-WER, B-WER and keyword recall, by the two published definitions."""

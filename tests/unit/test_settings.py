@@ -1,0 +1,321 @@
+"""Where a run's settings come from, through the arguments of the real commands; what ms-swift knows of the model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from swift.arguments import DeployArguments, ExportArguments, InferArguments, SftArguments
+from swift.model import MODEL_MAPPING, get_model_processor
+from swift.template import TEMPLATE_MAPPING
+from swift.utils import get_multimodal_target_regex, parse_args
+
+from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor, _autoload
+from sap2.errors import InputError, input_error_line
+from sap2.model.settings import Recorded, recorded_settings, resolve_settings
+from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
+
+COMMANDS = {"sft": SftArguments, "infer": InferArguments, "export": ExportArguments, "deploy": DeployArguments}
+TRAINED = {
+    "sap_window_size": 4,
+    "sap_min_positions": 0,
+    "sap_pooling": "salience",
+    "sap_num_heads": 8,
+    "sap_hidden_size": 128,
+}
+
+
+@pytest.fixture
+def parse(tiny, tmp_path, monkeypatch):
+    """Arguments of a command from its command line, on the tiny model unless another is named."""
+    monkeypatch.chdir(tmp_path)
+
+    def parse(command, *flags, model=tiny):
+        argv = [*flags, "--model", str(model), "--model_type", "sap_qwen2_audio"]
+        if command == "sft":
+            argv += ["--dataset", "train.jsonl", "--output_dir", str(tmp_path / "out"), "--check_model", "false"]
+        args, rest = parse_args(COMMANDS[command], argv)
+        assert rest == []
+        return args
+
+    return parse
+
+
+@pytest.fixture
+def adapter(tiny, tmp_path) -> Path:
+    """What an adapter's folder says about the run that made it."""
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    recorded = {"model": str(tiny), "model_type": "sap_qwen2_audio", "tuner_type": "lora", **TRAINED}
+    (folder / "args.json").write_text(json.dumps({"swift_version": "4.6.0", **recorded}))
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    return folder
+
+
+def settings_of(args):
+    return {name: getattr(args, name) for name in TRAINED}
+
+
+# --- flags
+
+
+def test_defaults(parse):
+    assert settings_of(parse("sft")) == {
+        "sap_window_size": 2,
+        "sap_min_positions": 0,
+        "sap_pooling": "salience",
+        "sap_num_heads": 4,
+        "sap_hidden_size": 128,
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_of_the_original_readme(parse, command):
+    flags = ["--sap_window_size", "4", "--compressor_hidden_size", "128", "--num_attention_heads", "8"]
+    assert settings_of(parse(command, *flags)) == TRAINED
+    own = ["--sap_window_size", "4", "--sap_hidden_size", "128", "--sap_num_heads", "8", "--sap_pooling", "mean"]
+    assert settings_of(parse(command, *own)) == {**TRAINED, "sap_pooling": "mean"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["--train_type", "--tuner_type"])
+def test_both_names_of_the_tuner(parse, command, flag):
+    assert parse(command, flag, "lora").tuner_type == "lora"
+    if command == "sft":
+        assert parse(command, flag, "full").tuner_type == "full"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sap_min_positions", "x"], r"--sap_min_positions is 'x'; allowed: an integer from 0"),
+        (["--sap_min_positions", "8", "--sap_pooling", "mean"], r"min_positions is 8 with pooling 'mean'; allowed: 0"),
+        (["--sap_window_size", "0"], r"window_size is 0; allowed: an integer from 1"),
+        (["--sap_window_size", "-2"], r"window_size is -2; allowed: an integer from 1"),
+        (["--sap_window_size", "x"], r"--sap_window_size is 'x'; allowed: an integer from 1"),
+        (["--sap_window_size", "2.5"], r"--sap_window_size is '2\.5'; allowed: an integer from 1"),
+        (["--num_attention_heads", "x"], r"--num_attention_heads is 'x'; allowed: an integer from 1"),
+        (["--num_attention_heads", "3"], r"num_heads 3 does not divide hidden_size 128"),
+        (["--num_attention_heads", "0"], r"num_heads is 0; allowed: an integer from 1"),
+        (
+            ["--compressor_hidden_size", "4096"],
+            r"--compressor_hidden_size\) is 4096; .* only its width is allowed: 128",
+        ),
+        (["--sap_pooling", "max"], r"pooling is 'max'; allowed: attention, mean, salience"),
+        (["--truncation_strategy", "split"], r"--truncation_strategy split would part a row .*; allowed: delete, left"),
+    ],
+)
+def test_impossible_flags_are_refused_in_one_line(parse, flags, message):
+    with pytest.raises(InputError, match=message) as caught:
+        parse("sft", *flags)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["infer", "deploy"])
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "lmdeploy"])
+def test_backends_that_bypass_the_context_are_refused(parse, command, backend):
+    with pytest.raises(
+        InputError, match=rf"--infer_backend {backend} .*; allowed: --infer_backend transformers \(or pt\)"
+    ):
+        parse(command, "--infer_backend", backend)
+
+
+@pytest.mark.parametrize("backend", ["pt", "transformers"])
+def test_backends_that_work(parse, backend):
+    assert parse("infer", "--infer_backend", backend).infer_backend == "transformers"
+
+
+def test_bad_rows_stop_the_run_unless_told_otherwise(parse):
+    assert parse("sft").strict is True
+    assert parse("sft", "--strict", "false").strict is False
+
+
+def test_other_models_keep_ms_swifts_defaults(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args, _ = parse_args(InferArguments, ["--model", str(tiny), "--model_type", "qwen2_audio"])
+    assert args.strict is False and args.sap_window_size is None
+    assert "sap_settings" not in args.get_model_kwargs()
+
+
+def test_a_float32_model_trains_in_float32_without_an_accelerator(parse):
+    if torch.accelerator.is_available():
+        pytest.skip("has an accelerator")
+    args = parse("sft")
+    assert (args.fp16, args.bf16) == (False, False)
+
+
+# --- checkpoints
+
+
+@pytest.mark.parametrize("command", ["infer", "export", "deploy"])
+def test_the_checkpoint_carries_its_settings(adapter, command):
+    args, _ = parse_args(COMMANDS[command], ["--adapters", str(adapter)])
+    assert args.model_type == "sap_qwen2_audio"
+    assert settings_of(args) == TRAINED
+    assert args.get_model_kwargs()["sap_settings"] == TRAINED
+
+
+@pytest.mark.parametrize("how", ["--adapters", "--resume_from_checkpoint"])
+def test_training_goes_on_with_the_settings_of_the_checkpoint(parse, adapter, how):
+    assert settings_of(parse("sft", how, str(adapter))) == TRAINED
+
+
+def test_repeating_a_setting_is_allowed(parse, adapter):
+    flags = ["--sap_window_size", "4", "--num_attention_heads", "8", "--compressor_hidden_size", "128"]
+    assert settings_of(parse("infer", "--adapters", str(adapter), *flags)) == TRAINED
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        ("infer", "--adapters"),
+        ("export", "--adapters"),
+        ("deploy", "--adapters"),
+        ("sft", "--adapters"),
+        ("sft", "--resume_from_checkpoint"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("flag", "value", "trained"),
+    [("--sap_window_size", "2", 4), ("--num_attention_heads", "4", 8), ("--sap_pooling", "mean", "salience")],
+)
+def test_a_contradiction_names_both(parse, adapter, command, how, flag, value, trained):
+    message = rf"{flag} {value} contradicts {re.escape(str(adapter))}, which was trained with {flag} {trained}; allowed"
+    with pytest.raises(InputError, match=message):
+        parse(command, how, str(adapter), flag, value)
+
+
+@pytest.fixture(scope="module")
+def merged(tiny, tmp_path_factory) -> Path:
+    """A whole model with settings other than the defaults."""
+    folder = tmp_path_factory.mktemp("merged")
+    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, sap_window_size=4, sap_num_heads=8)
+    model.save_pretrained(folder)
+    SAP2Qwen2AudioProcessor.from_pretrained(tiny).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_merged_model_carries_its_settings(merged, parse, command):
+    assert settings_of(parse(command, model=merged)) == TRAINED
+    message = rf"--sap_window_size 2 contradicts {re.escape(str(merged))}, .* --sap_window_size 4"
+    with pytest.raises(InputError, match=message):
+        parse(command, "--sap_window_size", "2", model=merged)
+
+
+def test_a_merged_model_needs_no_model_type(merged):
+    args, _ = parse_args(InferArguments, ["--model", str(merged)])
+    assert args.model_type == "sap_qwen2_audio"
+    model, processor = get_model_processor(str(merged))
+    assert type(model) is SAP2Qwen2AudioForConditionalGeneration
+    assert model.model.context_pooling.window_size == processor.sap_window_size == 4
+
+
+def test_an_adapter_of_other_settings_does_not_fit_a_merged_model(merged, adapter, parse):
+    content = json.loads((adapter / "args.json").read_text())
+    (adapter / "args.json").write_text(json.dumps({**content, "sap_window_size": 8}))
+    with pytest.raises(
+        InputError, match=r"--sap_window_size 8 of .*checkpoint-1 contradicts .*merged.*--sap_window_size 4"
+    ):
+        parse("infer", "--adapters", str(adapter), model=merged)
+
+
+def test_recorded_settings(tmp_path):
+    assert recorded_settings(tmp_path) is None
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_audio", "sap_window_size": 9}))
+    assert recorded_settings(tmp_path) is None, "not of this model type"
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "sap_qwen2_audio", **TRAINED, "sap_hidden_size": None})
+    )
+    found = {name: value for name, value in TRAINED.items() if name != "sap_hidden_size"}
+    assert recorded_settings(tmp_path) == Recorded(str(tmp_path), found)
+    (tmp_path / "args.json").write_text(json.dumps({"model_type": "sap_qwen2_audio", "sap_window_size": 2}))
+    assert recorded_settings(tmp_path).settings == {"sap_window_size": 2}, "args.json is about the training"
+    (tmp_path / "args.json").write_text("{")
+    with pytest.raises(InputError, match=r"args\.json: not JSON"):
+        recorded_settings(tmp_path)
+
+
+def test_resolve_settings(tmp_path):
+    assert resolve_settings({"sap_window_size": None}, []) == {}
+    assert resolve_settings({"sap_window_size": 3}, [tmp_path]) == {"sap_window_size": 3}
+
+
+# --- what ms-swift knows
+
+
+def test_registration():
+    meta = MODEL_MAPPING["sap_qwen2_audio"]
+    assert meta.is_multimodal is True
+    assert meta.architectures == ["SAP2Qwen2AudioForConditionalGeneration"]
+    assert TEMPLATE_MAPPING[meta.template].template_cls is SAP2Qwen2AudioTemplate
+    assert {"register_arguments", "register_model", "register_template"} <= set(_autoload.status["done"])
+    assert _autoload.status["errors"] == []
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny):
+    return get_model_processor(str(tiny), model_type="sap_qwen2_audio", sap_settings={"sap_window_size": 8})
+
+
+def test_loading_through_ms_swift(tiny, loaded):
+    model, processor = loaded
+    assert type(model) is SAP2Qwen2AudioForConditionalGeneration
+    assert model.config.sap_window_size == model.model.context_pooling.window_size == processor.sap_window_size == 8
+    assert model.config.sap_context_token_id == processor.context_token_id
+    reference = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).state_dict()
+    assert all(torch.equal(tensor, reference[name]) for name, tensor in model.state_dict().items())
+
+
+def test_lora_trains_language_model_and_projector_alone(loaded):
+    """``--freeze_llm false --freeze_vit true --freeze_aligner false``, the flags of the original README."""
+    model, _ = loaded
+    regex = get_multimodal_target_regex(model, freeze_llm=False, freeze_vit=True, freeze_aligner=False)
+    linears = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    matched = {name for name, _ in model.named_modules() if re.fullmatch(regex, name)}
+    projections = {name for name in linears if name.startswith("model.language_model.")}
+    assert len(projections) == 4 * 7
+    assert matched == projections | {"model.multi_modal_projector.linear"}
+    towers = re.compile(get_multimodal_target_regex(model, freeze_llm=True, freeze_vit=False, freeze_aligner=True))
+    matched = {name for name in linears if towers.fullmatch(name)}
+    assert matched and all(name.startswith("model.audio_tower.") for name in matched)
+
+
+def test_missing_weights_are_refused_through_ms_swift(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    del weights["language_model.lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 missing \(lm_head\.weight\)"):
+        get_model_processor(str(folder), model_type="sap_qwen2_audio")
+
+
+def test_settings_from_the_environment(tiny, monkeypatch):
+    """The way of ``--external_plugins`` and ``--model_kwargs``, where the flags are not there."""
+    monkeypatch.setenv("SAP_WINDOW_SIZE", "3")
+    monkeypatch.setenv("SAP_POOLING", "mean")
+    _, processor = get_model_processor(str(tiny), model_type="sap_qwen2_audio", load_model=False)
+    assert processor.sap_window_size == processor.model_info.config.sap_window_size == 3
+    assert processor.model_info.config.sap_pooling == "mean"
+    monkeypatch.setenv("SAP_WINDOW_SIZE", "x")
+    with pytest.raises(InputError, match="--sap_window_size is 'x'"):
+        get_model_processor(str(tiny), model_type="sap_qwen2_audio", load_model=False)
+
+
+def test_saved_settings_are_those_of_the_run(loaded, tmp_path):
+    loaded[0].save_pretrained(tmp_path)
+    assert SAP2Qwen2AudioConfig.from_pretrained(tmp_path).sap_window_size == 8
+
+
+@pytest.mark.parametrize("kind", ["sap2.errors.InputError", "sap2.ms_swift.template.RowTooLongError"])
+def test_error_line_of_a_workers_traceback(kind):
+    error = InputError(f"Caught InputError in worker 0.\nTraceback …\n  File …\n{kind}: row u7: x.wav Error: bad\n")
+    assert input_error_line(error) == "row u7: x.wav Error: bad"
+    assert input_error_line(InputError("row 'An Error: x': bad")) == "row 'An Error: x': bad"
+    assert input_error_line(InputError("row u7: bad")) == "row u7: bad"
+    assert input_error_line(InputError()) == "bad input"
