@@ -31,7 +31,8 @@ from sap2.commands.shared import one_line_errors, positive
 from sap2.data.build_asr import build_asr
 from sap2.data.build_curriculum import build_curriculum
 from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
-from sap2.rowfiles import atomic_write, read_rows, write_rows
+from sap2.files import atomic_write
+from sap2.rowfiles import read_rows, write_rows
 from sap2.shipped import resolve_name
 
 LISTED = "0.85"

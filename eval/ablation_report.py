@@ -13,9 +13,10 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from sap2.model.pooling.attention import pooled_length
+from sap2.files import atomic_write
+from sap2.lengths import pooled_length
 from sap2.prompts import format_keywords
-from sap2.rowfiles import atomic_write, read_rows
+from sap2.rowfiles import read_rows
 from sap2.scoring.definitions import DEFINITIONS, score
 from sap2.scoring.figures import FIGURES, fractions, resample
 from sap2.scoring.inputs import TestSet, Utterance

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from sap2.model.pooling.attention import SpeechDrivenPooling
+from sap2.model.pooling import SpeechDrivenPooling
 
 FRAMES_30S = 750
 LENGTHS = (100, 300, 1000, 3000, 10_000, 30_000, 50_000)

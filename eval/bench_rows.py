@@ -24,7 +24,8 @@ from sap2.data.build_prune import build_prune
 from sap2.data.building import row_random
 from sap2.data.extract_predicted_keywords import extract_predicted_keywords
 from sap2.prompts import prune_reply
-from sap2.rowfiles import FORMATS, Row, read_rows, write_rows
+from sap2.rowfiles import FORMATS, read_rows, write_rows
+from sap2.rows import Row
 from sap2.text import get_normalizer
 
 VOCABULARY = [

@@ -17,9 +17,9 @@ _LAZY = {
     "SAP2Qwen2AudioForConditionalGeneration": "sap2.model.modeling",
     "SAP2Qwen2AudioModel": "sap2.model.modeling",
     "SAP2Qwen2AudioProcessor": "sap2.model.processing",
-    "SpeechDrivenPooling": "sap2.model.pooling.attention",
+    "SpeechDrivenPooling": "sap2.model.pooling",
     "Request": "sap2.pipeline.types",
-    "TimedKeywords": "sap2.pipeline.types",
+    "TimedKeywords": "sap2.slides.sources",
     "Transcriber": "sap2.pipeline.transcriber",
     "Transcript": "sap2.pipeline.types",
 }
@@ -42,10 +42,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sap2.model.configuration import SAP2Qwen2AudioConfig
     from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioModel
-    from sap2.model.pooling.attention import SpeechDrivenPooling
+    from sap2.model.pooling import SpeechDrivenPooling
     from sap2.model.processing import SAP2Qwen2AudioProcessor
     from sap2.pipeline.transcriber import Transcriber
-    from sap2.pipeline.types import Request, TimedKeywords, Transcript
+    from sap2.pipeline.types import Request, Transcript
+    from sap2.slides.sources import TimedKeywords
 
 _autoload.install()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sap2.errors import InputError
+from sap2.lengths import MIN_SECONDS
 
 # librosa's other reader is tried in turn; what comes of it is said by the result or by the error
 warnings.filterwarnings("ignore", message="PySoundFile failed")
@@ -49,6 +50,36 @@ def probe_seconds(path: str | os.PathLike[str]) -> float:
             return float(librosa.get_duration(path=os.fspath(path)))
         except Exception as error:
             raise _unreadable(path, error) from None
+
+
+def check_audio(audio: np.ndarray, sampling_rate: int, max_samples: int, truncate: bool, name: str) -> np.ndarray:
+    """One channel of samples that fits the model's window.
+
+    Args:
+        audio: (samples,) floating point.
+        sampling_rate: samples per second.
+        max_samples: window of the feature extractor (``n_samples``), 30 s for Qwen2-Audio.
+        truncate: cut longer audio at the window instead of refusing it.
+        name: of the file, for the message.
+
+    Raises:
+        InputError: the audio is empty, shorter than :data:`MIN_SECONDS`, longer than the window, or not finite.
+    """
+    seconds, window = len(audio) / sampling_rate, max_samples / sampling_rate
+    if len(audio) == 0:
+        raise InputError(f"audio {name} is empty; allowed: {MIN_SECONDS} to {window:g} s")
+    if seconds < MIN_SECONDS:
+        raise InputError(f"audio {name} is {seconds:.3g} s long; allowed: {MIN_SECONDS} to {window:g} s")
+    if not np.isfinite(audio).all():
+        raise InputError(f"audio {name} holds samples that are not finite numbers; allowed: finite samples")
+    if len(audio) > max_samples:
+        if not truncate:
+            raise InputError(
+                f"audio {name} is {seconds:.2f} s long, and the model hears {window:g} s: cut it into pieces, or pass "
+                f"--sap_truncate_audio true to hear the first {window:g} s of it"
+            )
+        audio = audio[:max_samples]
+    return audio
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:

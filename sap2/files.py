@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all."""
+"""Output files and folders that appear whole or not at all. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,29 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that takes its name only when the block ends well; on an error or a kill nothing is left at ``path``.
+
+    Parent folders are made. Text is UTF-8 with ``\\n`` line ends.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", delete=False, **text) as stream:
+        try:
+            yield stream
+        except BaseException:
+            Path(stream.name).unlink()
+            raise
+    # NamedTemporaryFile is private to its owner; an output follows the umask like any other file
+    umask = os.umask(0)
+    os.umask(umask)
+    Path(stream.name).chmod(0o666 & ~umask)
+    Path(stream.name).replace(path)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,9 @@ import random
 from collections.abc import Sequence
 
 from sap2.commands.shared import one_line_errors
-from sap2.rowfiles import Row, atomic_write, read_rows, write_rows
+from sap2.files import atomic_write
+from sap2.rowfiles import read_rows, write_rows
+from sap2.rows import Row
 
 LONG = 500
 """Keywords of a long list, where all talks together have as many."""

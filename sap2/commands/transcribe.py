@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sap2.commands.pipeline import add_model_arguments
 from sap2.errors import InputError
+from sap2.files import atomic_write
 from sap2.pipeline.subtitles import FORMATS, format_transcript
-from sap2.rowfiles import atomic_write
 
 if TYPE_CHECKING:
     from sap2.pipeline.types import Request, Transcript

@@ -22,7 +22,8 @@ from sap2.commands.shared import add_output, command_parser, one_line_errors, pa
 from sap2.data.building import BuildReport, CleanUtterance, clean_utterance, make_row
 from sap2.data.utterances import read_utterances
 from sap2.prompts import asr_prompt, joint_prompt, joint_reply, prune_prompt, prune_reply
-from sap2.rowfiles import Row, write_rows
+from sap2.rowfiles import write_rows
+from sap2.rows import Row
 from sap2.text import spoken_keywords
 
 TASKS = {"asr": 0.5, "prune": 0.25, "joint": 0.1, "plain": 0.15}

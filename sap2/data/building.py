@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from sap2.commands.shared import progress
 from sap2.data.utterances import Utterance, read_utterances
 from sap2.prompts import AUDIO_TAG
-from sap2.rowfiles import Row, write_rows
+from sap2.rowfiles import write_rows
+from sap2.rows import Row
 from sap2.text import clean_keywords, clean_text
 
 

@@ -28,7 +28,8 @@ from sap2.data.row_checks import (
     schema_problems,
 )
 from sap2.data.token_counts import TokenCounter
-from sap2.rowfiles import Row, read_rows, row_id
+from sap2.rowfiles import read_rows
+from sap2.rows import Row, row_id
 from sap2.text import spoken_keywords
 
 _BATCH = 256  # rows whose audio is read side by side

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from sap2.rowfiles import atomic_write
+from sap2.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np

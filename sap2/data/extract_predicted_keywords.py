@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sap2.commands.shared import add_output, command_parser, one_line_errors, parse_output, progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
-from sap2.rowfiles import Row, find_contexts, read_rows, row_audios, row_keywords, write_rows
+from sap2.rowfiles import read_rows, write_rows
+from sap2.rows import Row, find_contexts, row_audios, row_keywords
 from sap2.text import choose_listed, clean_keywords
 
 _SHOWN = 10  # ids in an error message

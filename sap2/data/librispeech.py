@@ -24,7 +24,9 @@ from sap2.data.biasing import (
     read_biasing,
 )
 from sap2.data.utterances import Utterance
-from sap2.rowfiles import Row, atomic_write, write_rows
+from sap2.files import atomic_write
+from sap2.rowfiles import write_rows
+from sap2.rows import Row
 from sap2.slides.keywords import read_words
 from sap2.tables import check_id, read_table
 from sap2.text import clean_keywords, clean_text

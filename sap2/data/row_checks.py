@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sap2.data.cutting import SAMPLE_RATE, read_audio
 from sap2.lengths import MIN_SECONDS
 from sap2.prompts import AUDIO_TAG, parse_keywords
-from sap2.rowfiles import Context, Row, find_contexts, lift_inline_audio, row_audios
+from sap2.rows import Context, Row, find_contexts, lift_inline_audio, row_audios
 from sap2.text import find_special
 
 SILENT_PEAK = 1e-3

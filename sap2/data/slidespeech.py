@@ -15,7 +15,8 @@ from typing import NamedTuple
 from sap2.commands.shared import command_parser, one_line_errors, positive
 from sap2.data.cutting import SUFFIXES, Cut, cut_all
 from sap2.data.utterances import Utterance
-from sap2.rowfiles import Row, write_rows
+from sap2.rowfiles import write_rows
+from sap2.rows import Row
 from sap2.slides.neighbours import keywords_around, place_slides
 from sap2.tables import Entry, Segment, read_keywords, read_segments, read_table
 from sap2.text import clean_keywords, clean_text

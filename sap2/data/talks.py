@@ -14,7 +14,8 @@ from pathlib import Path
 from sap2.commands.shared import command_parser, count, one_line_errors, positive, progress
 from sap2.data.cutting import Cut, audio_seconds, cut_all
 from sap2.data.utterances import Utterance
-from sap2.rowfiles import Row, write_rows
+from sap2.rowfiles import write_rows
+from sap2.rows import Row
 from sap2.slides.decks import OCR_MODES, read_deck
 from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, read_words, slide_keywords
 from sap2.slides.manifest import Entry, read_manifest

@@ -14,7 +14,7 @@ from sap2.data.cutting import MAX_SECONDS, SAMPLE_RATE
 from sap2.data.row_checks import RowParts
 from sap2.lengths import audio_token_count
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG
-from sap2.rowfiles import find_contexts
+from sap2.rows import find_contexts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -15,7 +15,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from sap2.rowfiles import Row, read_rows
+from sap2.rowfiles import read_rows
+from sap2.rows import Row
 
 
 @dataclasses.dataclass(frozen=True)

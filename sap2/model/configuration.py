@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, Qwen2AudioConfig
 
-from sap2.model.pooling.attention import check_pooling
+from sap2.model.pooling import check_pooling
 
 SAP_FIELDS = ("sap_window_size", "sap_min_positions", "sap_pooling", "sap_num_heads", "sap_hidden_size")
 """The settings that a trained model depends on."""
@@ -17,7 +17,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
         sap_window_size: context tokens that become one embedding (paper: 2, 4 and 8 tried, 2 is best).
         sap_min_positions: with ``salience``, a context is never compressed to fewer embeddings than this; 0: always to
             ceil(tokens / window).
-        sap_pooling: how a window is pooled; see :class:`sap2.model.pooling.attention.SpeechDrivenPooling`.
+        sap_pooling: how a window is pooled; see :class:`sap2.model.pooling.SpeechDrivenPooling`.
         sap_num_heads: attention heads of the pooling layer.
         sap_hidden_size: width of the pooling layer; None or the width of the language model, nothing else.
         sap_context_token_id: id of the placeholder token; None until a tokenizer has it.

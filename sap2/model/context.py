@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sap2.errors import InputError
-from sap2.model.pooling.attention import pooled_length
+from sap2.lengths import pooled_length
 from sap2.prompts import AUDIO_TOKEN, CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
-from sap2.rowfiles import find_contexts
+from sap2.rows import find_contexts
 from sap2.text import find_special
 
 _READERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, PreTrainedTokenizerBase] = weakref.WeakKeyDictionary()

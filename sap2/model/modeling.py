@@ -28,7 +28,7 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
 from sap2.model.encoder import FRAME_STEP, encode_audio
 from sap2.model.merging import Source, fill_placeholders
-from sap2.model.pooling.attention import SpeechDrivenPooling
+from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.spotter import SpotterLinear, spotting_loss
 from sap2.model.weights import check_loaded
 

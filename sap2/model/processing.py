@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, BatchFeature, Qwen2AudioProcessor
 
+from sap2.audio import check_audio
 from sap2.errors import InputError
-from sap2.lengths import check_audio
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import Context, add_sap_tokens, expand_contexts
 from sap2.model.spotter import pad_spellings

@@ -14,11 +14,11 @@ import torch
 from swift.template import MaxLengthError, Template
 from swift.template.vision_utils import load_audio
 
+from sap2.audio import check_audio
 from sap2.errors import InputError
-from sap2.lengths import audio_token_count, check_audio
+from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import NO_CONTEXT, Context, expand_contexts
 from sap2.model.encoder import trim_features
-from sap2.model.pooling.attention import pooled_length
 from sap2.model.processing import pad_contexts
 from sap2.model.spotter import pad_transcripts
 from sap2.prompts import (
@@ -31,7 +31,7 @@ from sap2.prompts import (
     SAP_TOKENS,
     parse_joint_reply,
 )
-from sap2.rowfiles import lift_inline_audio
+from sap2.rows import lift_inline_audio
 
 _PRUNE_HEAD = PRUNE_PROMPT.partition("{context}")[0]
 _HEARD = ("input_features", "feature_attention_mask")

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sap2.audio import check_audio
 from sap2.errors import InputError
-from sap2.lengths import audio_token_count, check_audio
+from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import Context, expand_contexts
-from sap2.model.pooling.attention import pooled_length
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from sap2.errors import InputError
-from sap2.rowfiles import Row, atomic_write
+from sap2.files import atomic_write
+from sap2.rows import Row
 
 
 class ResultFiles:

@@ -18,7 +18,7 @@ from sap2.pipeline.loading import LoadedModel, read_settings
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
-from sap2.rowfiles import Row
+from sap2.rows import Row
 
 
 @dataclasses.dataclass(frozen=True)

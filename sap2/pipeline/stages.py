@@ -18,7 +18,7 @@ from sap2.prompts import (
     parse_prune_reply,
     prune_prompt,
 )
-from sap2.rowfiles import find_contexts
+from sap2.rows import find_contexts
 from sap2.text import choose_listed
 
 PRUNE, ASR, JOINT = "prune", "asr", "joint"

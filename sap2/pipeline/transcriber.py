@@ -18,7 +18,8 @@ from sap2.pipeline.decoder import Decoder, Job, Outcome
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
 from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
-from sap2.pipeline.types import Request, Segment, TimedKeywords, Transcript
+from sap2.pipeline.types import Request, Segment, Transcript
+from sap2.slides.sources import TimedKeywords
 from sap2.text import clean_keywords
 
 _AHEAD = 4

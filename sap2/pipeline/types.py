@@ -7,17 +7,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sap2.slides.sources import TimedKeywords
+
 if TYPE_CHECKING:
     import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class TimedKeywords:
-    """Keywords of what was on screen from ``start`` to ``end`` (seconds; None: to the end of the recording)."""
-
-    start: float
-    end: float | None
-    keywords: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sap2.rowfiles import atomic_write
+from sap2.files import atomic_write
 from sap2.scoring.align import BIASED, DELS, INS, SUBS
 from sap2.scoring.definitions import Scores
 from sap2.scoring.figures import FIGURES, LABELS

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sap2.prompts import JOINT_REPLY, parse_joint_reply
-from sap2.rowfiles import Row, read_rows, row_id, row_keywords
+from sap2.rowfiles import read_rows
+from sap2.rows import Row, row_id, row_keywords
 
 ROW_SUFFIXES = (".jsonl", ".json", ".parquet")
 _AUDIO_SUFFIX = re.compile(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sap2.rowfiles import atomic_write
+from sap2.files import atomic_write
 from sap2.scoring.align import BIASED, DELS, INS, REF_WORDS, SUBS, UNBIASED
 from sap2.scoring.definitions import Scores
 from sap2.scoring.figures import FIGURES, LABELS, WER_KINDS, Comparison, figures, sessions, totals

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from sap2.files import atomic_write
 from sap2.prompts import parse_joint_reply, parse_prune_reply
-from sap2.rowfiles import atomic_write
 from sap2.scoring.command import NOT_ALL_SCORED, named_files
 from sap2.scoring.figures import percentage
 from sap2.scoring.inputs import Problems, ResultRow, is_joint, match_ids, read_kaldi, read_results

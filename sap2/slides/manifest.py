@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sap2.rowfiles import Row, read_rows
+from sap2.rowfiles import read_rows
+from sap2.rows import Row
 from sap2.tables import check_id
 
 COLUMNS = ("id", "audio", "start", "end", "text", "slides", "slide", "session")

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sap2.errors import InputError
-from sap2.pipeline.types import TimedKeywords
 from sap2.prompts import parse_keywords
 from sap2.slides.decks import read_deck
 from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, read_words, slide_keywords
 from sap2.slides.manifest import Entry, read_manifest
 from sap2.tables import read_lines
 from sap2.text import clean_keywords
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedKeywords:
+    """Keywords of what was on screen from ``start`` to ``end`` (seconds; None: to the end of the recording)."""
+
+    start: float
+    end: float | None
+    keywords: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)

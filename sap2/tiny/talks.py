@@ -24,8 +24,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from sap2.files import atomic_folder
-from sap2.rowfiles import atomic_write
+from sap2.files import atomic_folder, atomic_write
 from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
 from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, speak
 

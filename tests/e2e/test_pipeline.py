@@ -16,7 +16,8 @@ import soundfile
 from pipeline_helpers import make_adapter
 
 from sap2.data.extract_predicted_keywords import extract_predicted_keywords
-from sap2.rowfiles import read_rows, row_keywords
+from sap2.rowfiles import read_rows
+from sap2.rows import row_keywords
 
 from .conftest import environment, infer_arguments, read_results
 

@@ -21,7 +21,8 @@ from sap2.data.build_prune import build_prune
 from sap2.data.building import RowOptions
 from sap2.data.utterances import Utterance, read_utterances
 from sap2.prompts import AUDIO_TAG, asr_prompt, joint_prompt, parse_joint_reply, parse_prune_reply, prune_prompt
-from sap2.rowfiles import find_contexts, read_rows, row_keywords, write_rows
+from sap2.rowfiles import read_rows, write_rows
+from sap2.rows import find_contexts, row_keywords
 from sap2.text import clean_keywords, clean_text, find_special
 
 UTTERANCES = [

@@ -8,7 +8,8 @@ import pytest
 
 from sap2.data.build_curriculum import DEFAULT_STAGES, Stage, build_curriculum, main, parse_stages, parse_tasks
 from sap2.prompts import parse_joint_reply, parse_prune_reply
-from sap2.rowfiles import find_contexts, read_rows
+from sap2.rowfiles import read_rows
+from sap2.rows import find_contexts
 
 NAMES = [f"name{number:02d}" for number in range(40)]
 

@@ -5,7 +5,8 @@ import pytest
 from sap2.data import extract_predicted_keywords as extract_module
 from sap2.data.build_asr import build_asr
 from sap2.data.extract_predicted_keywords import extract_predicted_keywords
-from sap2.rowfiles import read_rows, row_keywords, write_rows
+from sap2.rowfiles import read_rows, write_rows
+from sap2.rows import row_keywords
 
 UTTERANCES = [
     {"id": "a1", "audio": "/x/a1.flac", "text": "hi guys i'm emily", "keywords": ["emily", "steve wozniak", "apple"]},

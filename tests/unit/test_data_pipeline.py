@@ -14,7 +14,8 @@ from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
 from sap2.data.token_counts import TokenCounter
 from sap2.data.utterances import read_utterances
 from sap2.prompts import parse_prune_reply
-from sap2.rowfiles import read_rows, row_keywords, write_rows
+from sap2.rowfiles import read_rows, write_rows
+from sap2.rows import row_keywords
 from sap2.text import contains_words
 
 

@@ -10,7 +10,8 @@ from pipeline_rows import prune_row
 from sap2.data.extract_predicted_keywords import extract_predicted_keywords
 from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.stages import stage_content
-from sap2.rowfiles import read_rows, row_keywords, write_rows
+from sap2.rowfiles import read_rows, write_rows
+from sap2.rows import row_keywords
 
 
 def result(id, reply="emily", **fields):

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from sap2.lengths import pooled_length
+from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.pooling import attention as module
-from sap2.model.pooling.attention import SpeechDrivenPooling, pooled_length
 
 B, T, L, D, H, W = 3, 7, 11, 8, 2, 3
 

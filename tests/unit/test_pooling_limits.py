@@ -7,8 +7,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sap2.lengths import pooled_length
+from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.pooling import attention as module
-from sap2.model.pooling.attention import SpeechDrivenPooling, pooled_length
 
 T, L, D, H, W = 7, 11, 8, 2, 3
 

@@ -8,8 +8,9 @@ import torch
 from transformers import Qwen2AudioProcessor
 
 from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioProcessor
+from sap2.audio import check_audio
 from sap2.errors import InputError
-from sap2.lengths import audio_token_count, check_audio
+from sap2.lengths import audio_token_count
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TOKEN, CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT
 
 AUDIO = f"{AUDIO_BOS}{AUDIO_TOKEN}{AUDIO_EOS}"

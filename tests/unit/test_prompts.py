@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sap2 import prompts
-from sap2.rowfiles import find_contexts
+from sap2.rows import find_contexts
 from sap2.text import clean_keywords
 
 CLEAN = st.lists(st.one_of(st.text(max_size=12), st.sampled_from(["none", "None", "U.S.", "new york", "a."]))).map(

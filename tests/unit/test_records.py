@@ -11,18 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sap2 import rowfiles as records
+from sap2.files import atomic_write
 from sap2.prompts import CONTEXT_TOKEN
-from sap2.rowfiles import (
-    atomic_write,
-    find_contexts,
-    open_writer,
-    read_rows,
-    row_audios,
-    row_format,
-    row_id,
-    row_keywords,
-    write_rows,
-)
+from sap2.rowfiles import open_writer, read_rows, row_format, write_rows
+from sap2.rows import find_contexts, row_audios, row_id, row_keywords
 
 ROW = {
     "id": "a",

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sap2.model.pooling.attention import SpeechDrivenPooling, pooled_length
+from sap2.lengths import pooled_length
+from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.pooling.salience import KEPT, mean_at, spend_budget
 from sap2.model.spotter import (
     LONGEST_KEYWORD,

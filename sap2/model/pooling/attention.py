@@ -18,174 +18,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sap2.model.pooling.salience import mean_at, spend_budget
-from sap2.model.spotter import KeywordSpotter, keyword_salience
-
-POOLINGS = ("attention", "mean", "salience")
-
 SLICE_ELEMENTS = {"cpu": 1 << 20, "default": 1 << 24}
 """Entries of S held at a time. A CPU is fastest while a slice stays in its cache; a GPU while its cores are busy."""
 MIN_FRAMES = 32
 """Frames of a slice at least: each slice reads all keys again."""
 
 
-class SpeechDrivenPooling(nn.Module):
-    """Pool each window of ``window_size`` context embeddings into one, guided by the speech.
-
-    Has no parameters, but for the spotter of ``salience``.
-
-    Args:
-        hidden_size: width D of speech and context embeddings.
-        num_heads: attention heads; each pools its own slice of D/num_heads dimensions.
-        window_size: context tokens that become one embedding; 1 leaves the context as it is.
-        pooling: ``attention`` weighs the tokens of a window by the attention that the speech gives them;
-            ``mean`` weighs them equally and ignores the speech. ``salience`` makes as many embeddings, but no windows:
-            the keywords that the speech holds keep their tokens, and the others share what is left
-            (:func:`sap2.model.pooling.salience.spend_budget`).
-        min_positions: with ``salience``, embeddings that a context is compressed to at least: short lists stay whole.
-
-    Raises:
-        ValueError: a value is not a positive integer, the heads do not divide the width, or the pooling is unknown.
-    """
-
-    def __init__(
-        self, hidden_size: int, num_heads: int, window_size: int, pooling: str = "attention", min_positions: int = 0
-    ):
-        super().__init__()
-        check_pooling(hidden_size, num_heads, window_size, pooling, min_positions)
-        self.hidden_size = hidden_size
-        self.num_heads = num_heads
-        self.window_size = window_size
-        self.pooling = pooling
-        self.min_positions = min_positions
-        self.spotter = KeywordSpotter(hidden_size) if pooling == "salience" else None
-
-    def forward(
-        self,
-        speech: Tensor,
-        context: Tensor,
-        speech_mask: Tensor | None = None,
-        context_mask: Tensor | None = None,
-        keyword_numbers: Tensor | None = None,
-        spellings: Tensor | None = None,
-        log_probs: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Pool the context.
-
-        Args:
-            speech: (B, T, D) speech embeddings.
-            context: (B, L, D) context embeddings.
-            speech_mask: (B, T) boolean, True = valid; None: all valid. A row without a valid frame is pooled
-                with equal weights.
-            context_mask: (B, L) boolean, True = valid; None: all valid.
-            keyword_numbers: (B, L) number of the keyword of each token, from 1, 0 = padding; for ``salience``.
-            spellings: (B, K, n) of the keywords (:func:`sap2.model.spotter.pad_spellings`); for ``salience``.
-            log_probs: what the spotter says of the speech, where it is known already.
-
-        Returns:
-            ``pooled`` (B, ceil(L/w), D) in the dtype of ``context``, zero where no token of a window is valid, and
-            ``pooled_mask`` (B, ceil(L/w)), True where a window holds a valid token.
-
-        Raises:
-            ValueError: shapes do not fit each other or the layer.
-        """
-        self._check_inputs(speech, context, speech_mask, context_mask)
-        batch, length, _ = context.shape
-        if context_mask is None:
-            context_mask = context.new_ones((batch, length), dtype=torch.bool)
-        else:
-            # padding may hold anything, infinities too, and 0 · inf is not 0
-            context = context.masked_fill(~context_mask.unsqueeze(-1), 0)
-        if self.window_size == 1 or length == 0:
-            return context, context_mask
-        if self.spotter is not None:
-            if keyword_numbers is None or spellings is None:
-                raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
-            log_probs = self.spotter(speech.detach()) if log_probs is None else log_probs
-            return self._spend(log_probs, speech_mask, context, context_mask, keyword_numbers, spellings)
-        window_mask = _windows(context_mask, self.window_size, False)
-        if speech_mask is not None:
-            speech = speech.masked_fill(~speech_mask.unsqueeze(-1), 0)
-        compute = torch.promote_types(context.dtype, torch.float32)
-        guide = speech.to(compute) if self.pooling == "attention" and speech.shape[1] else None
-        pooled = _Pool.apply(guide, context.to(compute), speech_mask, context_mask, window_mask, self.num_heads)
-        return pooled.to(context.dtype), window_mask.any(-1)
-
-    def _spend(
-        self,
-        log_probs: Tensor,
-        speech_mask: Tensor | None,
-        context: Tensor,
-        context_mask: Tensor,
-        keyword_numbers: Tensor,
-        spellings: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The positions go to the keywords that the speech holds."""
-        if speech_mask is None:
-            speech_mask = log_probs.new_ones(log_probs.shape[:2], dtype=torch.bool)
-        salience = keyword_salience(log_probs, speech_mask, spellings)
-        tokens = context_mask.sum(-1)
-        budget = torch.maximum(-(-tokens // self.window_size), tokens.clamp(max=self.min_positions))
-        count = pooled_length(context.shape[1], self.window_size, self.min_positions)
-        positions = spend_budget(salience, keyword_numbers, budget)
-        pooled_mask = torch.arange(count, device=context.device)[None] < budget.unsqueeze(-1)
-        return mean_at(context, positions, context_mask, count), pooled_mask
-
-    def _check_inputs(
-        self, speech: Tensor, context: Tensor, speech_mask: Tensor | None, context_mask: Tensor | None
-    ) -> None:
-        for name, states, mask in (("speech", speech, speech_mask), ("context", context, context_mask)):
-            if states.ndim != 3 or states.shape[-1] != self.hidden_size:
-                raise ValueError(
-                    f"{name} has shape {tuple(states.shape)}; allowed: (batch, length, hidden_size={self.hidden_size})"
-                )
-            if mask is not None and (mask.shape != states.shape[:2] or mask.dtype != torch.bool):
-                raise ValueError(
-                    f"{name}_mask is {mask.dtype} of shape {tuple(mask.shape)}; "
-                    f"allowed: torch.bool of shape {tuple(states.shape[:2])}"
-                )
-        if speech.shape[0] != context.shape[0]:
-            raise ValueError(f"speech has {speech.shape[0]} rows and context {context.shape[0]}; they must be equal")
-
-    def extra_repr(self) -> str:
-        return (
-            f"hidden_size={self.hidden_size}, num_heads={self.num_heads}, "
-            f"window_size={self.window_size}, pooling={self.pooling!r}"
-        )
-
-
-def check_pooling(hidden_size: int, num_heads: int, window_size: int, pooling: str, min_positions: int = 0) -> None:
-    """Refuse settings that no pooling layer can have.
-
-    Raises:
-        ValueError: names the setting, its value and what is allowed.
-    """
-    for name, value in (("hidden_size", hidden_size), ("num_heads", num_heads), ("window_size", window_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} is {value!r}; allowed: an integer from 1")
-    if hidden_size % num_heads:
-        raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
-    if not isinstance(min_positions, int) or isinstance(min_positions, bool) or min_positions < 0:
-        raise ValueError(f"min_positions is {min_positions!r}; allowed: an integer from 0")
-    if min_positions and pooling != "salience":
-        raise ValueError(f"min_positions is {min_positions} with pooling {pooling!r}; allowed: 0, or pooling salience")
-
-
-def pooled_length(length: int, window_size: int, min_positions: int = 0) -> int:
-    """Embeddings that ``length`` context tokens become: ceil(L/w), but no fewer than ``min_positions`` (or all)."""
-    return max(-(-length // window_size), min(length, min_positions))
-
-
-def _windows(values: Tensor, window_size: int, fill: float) -> Tensor:
+def windows(values: Tensor, window_size: int, fill: float) -> Tensor:
     """(…, L) → (…, N, w), the last window filled up."""
     missing = -values.shape[-1] % window_size
     padded = nn.functional.pad(values, (0, missing), value=fill) if missing else values
     return padded.unflatten(-1, (-1, window_size))
 
 
-class _Pool(torch.autograd.Function):
+class AttentionPooling(torch.autograd.Function):
     """The whole layer in one node of the graph, so that the gradient of the context exists once.
 
     speech (B, T, D) or None for equal weights, keys (B, L, D), masks, heads → pooled (B, N, D).
@@ -226,7 +72,7 @@ def _window_weights(salience: Tensor, window_mask: Tensor) -> Tensor:
     Where the speech has seen no token of a window (-inf), the weights are equal.
     """
     mask = window_mask.unsqueeze(1)
-    scores = _windows(salience, window_mask.shape[-1], -torch.inf).masked_fill(~mask, -torch.inf)
+    scores = windows(salience, window_mask.shape[-1], -torch.inf).masked_fill(~mask, -torch.inf)
     unseen = scores.amax(-1, keepdim=True).isneginf()
     return scores.masked_fill(unseen & mask, 0.0).masked_fill(unseen & ~mask, -1e30).softmax(-1).masked_fill(~mask, 0.0)
 
