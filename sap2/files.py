@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from sap2.errors import InputError
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
@@ -47,7 +49,7 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
         overwrite: replace an existing folder that holds ``marker``.
 
     Raises:
-        ValueError: ``path`` is a file, the current folder, or holds something and may not be replaced.
+        InputError: ``path`` is a file, the current folder, or holds something and may not be replaced.
     """
     path = Path(path)
     _check_target(path, marker, overwrite)
@@ -69,15 +71,15 @@ def atomic_folder(path: str | os.PathLike[str], marker: str, overwrite: bool = F
 
 def _check_target(path: Path, marker: str, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; give a folder that is new or empty")
+        raise InputError(f"{path} is a file; give a folder that is new or empty")
     if path.resolve() == Path.cwd():
-        raise ValueError(f"{path} is the current folder, which cannot be replaced; give another one")
+        raise InputError(f"{path} is the current folder, which cannot be replaced; give another one")
     if not path.exists() or not any(path.iterdir()):
         return
     if not overwrite:
-        raise ValueError(f"{path} is not empty; give a new folder, or --overwrite to replace it")
+        raise InputError(f"{path} is not empty; give a new folder, or --overwrite to replace it")
     if not (path / marker).exists():
-        raise ValueError(f"{path} holds no {marker}, so it was not made by this command and is not overwritten")
+        raise InputError(f"{path} holds no {marker}, so it was not made by this command and is not overwritten")
 
 
 def _remove_abandoned(parent: Path, prefix: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.rows import Row
 
@@ -35,7 +36,7 @@ def read_rows(path: str | os.PathLike[str], on_error: OnError | None = None) -> 
             where it can.
 
     Raises:
-        ValueError: a line is not a JSON object; the message names file and line.
+        InputError: a line is not a JSON object; the message names file and line.
     """
     path = Path(path)
     on_error = on_error or _raise
@@ -75,7 +76,7 @@ def _read_parquet(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
                     number += 1
                     yield number, row
     except pa.ArrowInvalid as error:
-        on_error(number + 1, ValueError(f"{path}: not a parquet file: {error}"))
+        on_error(number + 1, InputError(f"{path}: not a parquet file: {error}"))
 
 
 def _read_array(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
@@ -86,11 +87,11 @@ def _read_array(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
                 if isinstance(row, dict):
                     yield number, row
                 else:
-                    on_error(number, ValueError(f"{path}:{number}: not a JSON object: {str(row)[:80]!r}"))
+                    on_error(number, InputError(f"{path}:{number}: not a JSON object: {str(row)[:80]!r}"))
         except UnicodeDecodeError as error:
-            on_error(number + 1, ValueError(f"{path}:{number + 1}: not UTF-8 text: {error}"))
+            on_error(number + 1, InputError(f"{path}:{number + 1}: not UTF-8 text: {error}"))
         except (json.JSONDecodeError, RecursionError) as error:
-            on_error(number + 1, ValueError(f"{path}:{number + 1}: not a JSON array of rows: {error}"))
+            on_error(number + 1, InputError(f"{path}:{number + 1}: not a JSON array of rows: {error}"))
 
 
 def _array_items(stream: IO[str]) -> Iterator[Any]:
@@ -142,11 +143,11 @@ def _as_row(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text: {error}") from None
+        raise InputError(f"{where}: not UTF-8 text: {error}") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON: {error}") from None
+        raise InputError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object: {str(row)[:80]!r}")
+        raise InputError(f"{where}: not a JSON object: {str(row)[:80]!r}")
     return row
 
 
@@ -156,13 +157,13 @@ def row_format(path: str | os.PathLike[str], name: str | None = None) -> str:
     ``datasets`` and ms-swift choose the reader by the suffix.
 
     Raises:
-        ValueError: the suffix is none of :data:`FORMATS`, or not that of the format asked for.
+        InputError: the suffix is none of :data:`FORMATS`, or not that of the format asked for.
     """
     suffix = Path(path).suffix.removeprefix(".")
     if suffix not in FORMATS:
-        raise ValueError(f"{path}: the name of a row file ends with .{', .'.join(FORMATS)}")
+        raise InputError(f"{path}: the name of a row file ends with .{', .'.join(FORMATS)}")
     if name not in (None, suffix):
-        raise ValueError(f"{path}: format {name} needs a name that ends with .{name}, since readers go by the suffix")
+        raise InputError(f"{path}: format {name} needs a name that ends with .{name}, since readers go by the suffix")
     return suffix
 
 
@@ -214,7 +215,7 @@ def _parquet_writer(stream: IO[bytes]) -> Iterator[Callable[[Row], None]]:
         # a column that the first batch lacks would be left out in silence
         extra = {name for row in batch for name in row} - set(writers[0].schema.names)
         if extra:
-            raise ValueError(
+            raise InputError(
                 f"columns {sorted(extra)} begin after the first {_BATCH} rows; write jsonl, or put them first"
             )
         writers[0].write_table(pa.Table.from_pylist(batch, schema=writers[0].schema))

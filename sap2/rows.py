@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from sap2.errors import InputError
 from sap2.prompts import AUDIO_TAG, CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT, parse_keywords
 
 Row = dict[str, Any]
@@ -30,11 +31,11 @@ def find_contexts(text: str) -> list[Context]:
     """The contexts of a text, in order.
 
     Raises:
-        ValueError: a delimiter is missing, the two are in the wrong order or nested, or the text already holds
+        InputError: a delimiter is missing, the two are in the wrong order or nested, or the text already holds
             the placeholder token.
     """
     if CONTEXT_TOKEN in text:
-        raise ValueError(f"{CONTEXT_TOKEN} is the placeholder of compressed context and must not be in a row")
+        raise InputError(f"{CONTEXT_TOKEN} is the placeholder of compressed context and must not be in a row")
     contexts: list[Context] = []
     position = 0
     while True:
@@ -42,13 +43,13 @@ def find_contexts(text: str) -> list[Context]:
         if start < 0 and end < 0:
             return contexts
         if start < 0 or 0 <= end < start:
-            raise ValueError(f"{END_OF_CONTEXT} at character {end} without {START_OF_CONTEXT} before it")
+            raise InputError(f"{END_OF_CONTEXT} at character {end} without {START_OF_CONTEXT} before it")
         if end < 0:
-            raise ValueError(f"{START_OF_CONTEXT} at character {start} is never closed by {END_OF_CONTEXT}")
+            raise InputError(f"{START_OF_CONTEXT} at character {start} is never closed by {END_OF_CONTEXT}")
         body_start = start + len(START_OF_CONTEXT)
         nested = text.find(START_OF_CONTEXT, body_start, end)
         if nested >= 0:
-            raise ValueError(f"{START_OF_CONTEXT} at character {nested} inside the context that opened at {start}")
+            raise InputError(f"{START_OF_CONTEXT} at character {nested} inside the context that opened at {start}")
         position = end + len(END_OF_CONTEXT)
         contexts.append(Context(start, position, text[body_start:end]))
 

@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from sap2.errors import InputError
+
 NORMALIZERS = ("none", "basic", "whisper-en")
 
 # Every special token of Qwen2-Audio ("<|im_end|>", "<|AUDIO|>") and every tag of ms-swift ("<audio>", "<image>")
@@ -85,7 +87,7 @@ def get_normalizer(name: str) -> Callable[[str], str]:
     appendix C), from the whisper-normalizer package; the published SlideSpeech numbers use ``whisper-en``.
 
     Raises:
-        ValueError: the name is not one of :data:`NORMALIZERS`.
+        InputError: the name is not one of :data:`NORMALIZERS`.
     """
     if name == "none":
         return str
@@ -97,7 +99,7 @@ def get_normalizer(name: str) -> Callable[[str], str]:
         from whisper_normalizer.english import EnglishTextNormalizer
 
         return EnglishTextNormalizer()
-    raise ValueError(f"normalizer {name!r} is unknown; allowed: {', '.join(NORMALIZERS)}")
+    raise InputError(f"normalizer {name!r} is unknown; allowed: {', '.join(NORMALIZERS)}")
 
 
 def split_words(text: str, char: bool = False) -> list[str]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from sap2.data.building import row_random
+from sap2.errors import InputError
 from sap2.tables import check_id, read_lines
 
 COMMON_COUNT = 5000
@@ -29,21 +30,21 @@ def read_biasing(path: str | os.PathLike[str]) -> dict[str, BiasingEntry]:
     """A published ``test-{clean,other}.biasing_N.tsv`` by utterance id: id, text, rare words, list (both JSON).
 
     Raises:
-        ValueError: a line does not hold these four fields, a rare word is not in its list, or an id occurs twice.
+        InputError: a line does not hold these four fields, a rare word is not in its list, or an id occurs twice.
     """
     entries: dict[str, BiasingEntry] = {}
     for where, line in read_lines(path):
         fields = line.split("\t")
         if len(fields) != 4:
-            raise ValueError(f"{where}: {len(fields)} fields; a line is: id, text, rare words, list, with tabs between")
+            raise InputError(f"{where}: {len(fields)} fields; a line is: id, text, rare words, list, with tabs between")
         name, text = fields[0], fields[1]
         check_id(name, where)
         if name in entries:
-            raise ValueError(f"{where}: {name!r} occurs a second time, first at {entries[name].where}")
+            raise InputError(f"{where}: {name!r} occurs a second time, first at {entries[name].where}")
         rare, words = (_words(field, where) for field in fields[2:])
         absent = sorted(set(rare) - set(words))
         if absent:
-            raise ValueError(f"{where}: rare words that the list lacks: {', '.join(absent[:10])}")
+            raise InputError(f"{where}: rare words that the list lacks: {', '.join(absent[:10])}")
         entries[name] = BiasingEntry(where, text, rare, words)
     return entries
 
@@ -54,7 +55,7 @@ def _words(field: str, where: str) -> list[str]:
     except (json.JSONDecodeError, RecursionError):
         words = None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{where}: {field!r:.80} is not a JSON list of words")
+        raise InputError(f"{where}: {field!r:.80} is not a JSON list of words")
     return words
 
 
@@ -90,7 +91,7 @@ def draw_biasing_list(
         seed: of the draws.
 
     Raises:
-        ValueError: the pool is smaller than what is to be drawn from it.
+        InputError: the pool is smaller than what is to be drawn from it.
     """
     rng = row_random(seed, utterance_id)
     true = [] if rng.random() < no_true_share else list(rare)
@@ -100,5 +101,5 @@ def draw_biasing_list(
     drawn = rng.sample(pool, min(count + len(spoken), len(pool)))
     chosen = [word for word in drawn if word not in spoken][:count]
     if len(chosen) < count:
-        raise ValueError(f"{count} distractors from {len(pool)} rare words, of which too few are not in the transcript")
+        raise InputError(f"{count} distractors from {len(pool)} rare words, of which too few are not in the transcript")
     return sorted({*true, *chosen})

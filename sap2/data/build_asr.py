@@ -29,6 +29,7 @@ from sap2.data.building import (
     row_random,
 )
 from sap2.data.extract_predicted_keywords import Predictions
+from sap2.errors import InputError
 from sap2.prompts import asr_prompt
 from sap2.text import spoken_keywords
 
@@ -73,12 +74,12 @@ def build_asr(
     """Write the stage-two rows of the utterances in ``source``.
 
     Raises:
-        ValueError: bad input; the message names file and line, or the ids that predictions lack or have too many of.
+        InputError: bad input; the message names file and line, or the ids that predictions lack or have too many of.
     """
     if keywords not in KEYWORD_MODES:
-        raise ValueError(f"keywords {keywords!r} is unknown; allowed: {', '.join(KEYWORD_MODES)}")
+        raise InputError(f"keywords {keywords!r} is unknown; allowed: {', '.join(KEYWORD_MODES)}")
     if (keywords == "predicted") != (predictions is not None):
-        raise ValueError("keywords 'predicted' and a file of predictions go together")
+        raise InputError("keywords 'predicted' and a file of predictions go together")
     table = Predictions(predictions, lenient=lenient) if predictions is not None else None
 
     def choose(utterance: CleanUtterance) -> list[str]:
@@ -89,7 +90,7 @@ def build_asr(
         if keywords == "predicted":
             return table.keywords_of(utterance.id, utterance.audio, utterance.keywords)
         if not utterance.text:
-            raise ValueError(f"{utterance.id} has no transcript to take the oracle's keywords from")
+            raise InputError(f"{utterance.id} has no transcript to take the oracle's keywords from")
         spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
         return noisy_oracle(utterance.keywords, spoken, utterance.id, drop, distractors, seed)
 

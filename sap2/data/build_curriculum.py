@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sap2.commands.shared import add_output, command_parser, one_line_errors, parse_output, positive, progress
 from sap2.data.building import BuildReport, CleanUtterance, clean_utterance, make_row
 from sap2.data.utterances import read_utterances
+from sap2.errors import InputError
 from sap2.prompts import asr_prompt, joint_prompt, joint_reply, prune_prompt, prune_reply
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
@@ -51,7 +52,7 @@ def parse_tasks(text: str) -> dict[str, float]:
     """``asr=0.8,plain=0.2``: shares of the tasks.
 
     Raises:
-        ValueError: not of this form, an unknown task, or the shares do not sum to 1.
+        InputError: not of this form, an unknown task, or the shares do not sum to 1.
     """
     tasks = {}
     for part in text.split(","):
@@ -59,11 +60,11 @@ def parse_tasks(text: str) -> dict[str, float]:
         try:
             tasks[task] = float(fraction)
         except ValueError:
-            raise ValueError(f"task {part!r} is not TASK=SHARE, such as asr=0.8") from None
+            raise InputError(f"task {part!r} is not TASK=SHARE, such as asr=0.8") from None
         if task not in TASKS or not 0 < tasks[task] <= 1:
-            raise ValueError(f"task {part!r}; allowed: {', '.join(TASKS)}, with shares up to 1")
+            raise InputError(f"task {part!r}; allowed: {', '.join(TASKS)}, with shares up to 1")
     if not math.isclose(sum(tasks.values()), 1, abs_tol=1e-6):
-        raise ValueError(f"the shares of {text!r} sum to {sum(tasks.values()):g}; allowed: 1")
+        raise InputError(f"the shares of {text!r} sum to {sum(tasks.values()):g}; allowed: 1")
     return tasks
 
 
@@ -71,7 +72,7 @@ def parse_stages(text: str) -> list[Stage]:
     """``0.25:1,0.75:2-8``: a quarter of the rows with one keyword, then the others with 2 to 8.
 
     Raises:
-        ValueError: not of this form, or the shares do not sum to 1.
+        InputError: not of this form, or the shares do not sum to 1.
     """
     stages = []
     for part in text.split(","):
@@ -80,12 +81,12 @@ def parse_stages(text: str) -> list[Stage]:
         try:
             stage = Stage(float(fraction), int(shortest), int(longest or shortest))
         except ValueError:
-            raise ValueError(f"stage {part!r} is not SHARE:KEYWORDS or SHARE:FEWEST-MOST, such as 0.4:8-48") from None
+            raise InputError(f"stage {part!r} is not SHARE:KEYWORDS or SHARE:FEWEST-MOST, such as 0.4:8-48") from None
         if not (0 < stage.share <= 1 and 1 <= stage.shortest <= stage.longest):
-            raise ValueError(f"stage {part!r}; allowed: a share up to 1, and keywords from 1, the fewest first")
+            raise InputError(f"stage {part!r}; allowed: a share up to 1, and keywords from 1, the fewest first")
         stages.append(stage)
     if not math.isclose(sum(stage.share for stage in stages), 1, abs_tol=1e-6):
-        raise ValueError(f"the shares of {text!r} sum to {sum(stage.share for stage in stages):g}; allowed: 1")
+        raise InputError(f"the shares of {text!r} sum to {sum(stage.share for stage in stages):g}; allowed: 1")
     return stages
 
 
@@ -99,12 +100,12 @@ class Curriculum:
         seed: of all draws.
 
     Raises:
-        ValueError: there are no utterances, or one has no transcript.
+        InputError: there are no utterances, or one has no transcript.
     """
 
     def __init__(self, utterances: Sequence[CleanUtterance], tasks: Mapping[str, float], block: int, seed: int) -> None:
         if not utterances:
-            raise ValueError("there are no utterances to draw from")
+            raise InputError("there are no utterances to draw from")
         self.utterances = list(utterances)
         self.tasks = dict(tasks)
         self.block = block
@@ -173,17 +174,17 @@ def build_curriculum(
     """Write ``rows`` rows drawn from the utterances in ``source``.
 
     Raises:
-        ValueError: bad input; the message names file and line, or the option.
+        InputError: bad input; the message names file and line, or the option.
     """
     parsed, shares = parse_stages(stages), parse_tasks(tasks)
     utterances = []
     for where, raw in read_utterances(source):
         utterance = clean_utterance(raw)
         if not utterance.text:
-            raise ValueError(f"{where}: {utterance.id} has no transcript")
+            raise InputError(f"{where}: {utterance.id} has no transcript")
         utterances.append(utterance)
     if not utterances:
-        raise ValueError(f"{source} holds no utterances")
+        raise InputError(f"{source} holds no utterances")
     report = BuildReport()
 
     def drawn() -> Iterator[Row]:

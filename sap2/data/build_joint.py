@@ -19,7 +19,7 @@ def build_joint(
     """Write the joint rows of the utterances in ``source``.
 
     Raises:
-        ValueError: bad input; the message names file and line.
+        InputError: bad input; the message names file and line.
     """
 
     def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:

@@ -23,7 +23,7 @@ def build_prune(
     """Write the stage-one rows of the utterances in ``source``.
 
     Raises:
-        ValueError: bad input; the message names file and line.
+        InputError: bad input; the message names file and line.
     """
 
     def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from sap2.commands.shared import progress
 from sap2.data.utterances import Utterance, read_utterances
+from sap2.errors import InputError
 from sap2.prompts import AUDIO_TAG
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
@@ -101,7 +102,7 @@ def build_rows(
     :func:`make_row`.
 
     Raises:
-        ValueError: a record is not an utterance, or has no transcript although the row needs one.
+        InputError: a record is not an utterance, or has no transcript although the row needs one.
     """
     report = BuildReport()
 
@@ -125,13 +126,13 @@ def _rows(
         utterance = clean_utterance(raw, options.split_words)
         if options.with_reply and not utterance.text:
             if not options.skip_empty:
-                raise ValueError(f"{where}: {utterance.id} has no transcript; --no-reply writes rows for decoding only")
+                raise InputError(f"{where}: {utterance.id} has no transcript; --no-reply writes rows for decoding only")
             report.skipped += 1
             continue
         try:
             keywords, prompt, reply = make_turns(utterance)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
         report.rows += 1
         report.keywords += len(keywords)
         yield make_row(utterance, prompt, reply if options.with_reply else None, with_transcript)

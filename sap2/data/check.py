@@ -133,7 +133,7 @@ def check_file(path: str | os.PathLike[str], options: CheckOptions | None = None
     """Check every row of a file.
 
     Raises:
-        ValueError: the model folder has no tokenizer.
+        InputError: the model folder has no tokenizer.
     """
     options = options or CheckOptions()
     counter = TokenCounter(options.model, options.window) if options.model else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from sap2.errors import InputError
 from sap2.files import atomic_write
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def read_audio(path: str | os.PathLike[str], start: float = 0.0, end: float | No
     """Mono samples (T,) in float32 at :data:`SAMPLE_RATE`, of the whole file or of ``start`` to ``end`` seconds.
 
     Raises:
-        ValueError: the file cannot be read as audio, or ends before the piece does.
+        InputError: the file cannot be read as audio, or ends before the piece does.
     """
     import soundfile as sf
 
@@ -57,12 +58,12 @@ def read_audio(path: str | os.PathLike[str], start: float = 0.0, end: float | No
         with sf.SoundFile(str(path)) as file:
             seconds = file.frames / file.samplerate
             if start >= seconds or (end is not None and end > seconds + _OVERSHOOT):
-                raise ValueError(f"{path}: {start}-{end} s lies outside the recording of {seconds:.2f} s")
+                raise InputError(f"{path}: {start}-{end} s lies outside the recording of {seconds:.2f} s")
             file.seek(round(start * file.samplerate))
             frames = -1 if end is None else round((end - start) * file.samplerate)
             samples, rate = file.read(frames, dtype="float32", always_2d=True).mean(axis=1), file.samplerate
     except (sf.LibsndfileError, TypeError) as error:
-        raise ValueError(f"{path}: not readable as audio: {error}") from None
+        raise InputError(f"{path}: not readable as audio: {error}") from None
     if rate != SAMPLE_RATE:
         import librosa
 
@@ -74,14 +75,14 @@ def audio_seconds(path: str | os.PathLike[str]) -> float:
     """The length of an audio file.
 
     Raises:
-        ValueError: the file cannot be read as audio.
+        InputError: the file cannot be read as audio.
     """
     import soundfile as sf
 
     try:
         info = sf.info(str(path))
     except (sf.LibsndfileError, TypeError) as error:
-        raise ValueError(f"{path}: not readable as audio: {error}") from None
+        raise InputError(f"{path}: not readable as audio: {error}") from None
     return info.frames / info.samplerate
 
 
@@ -156,7 +157,7 @@ def _cut(cut: Cut) -> Result:
             return cut.target, False, ""
         samples = read_audio(cut.source, cut.start, cut.end)
         if not len(samples):
-            raise ValueError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
+            raise InputError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
         _write_flac(cut.target, samples, note)
     except (ValueError, OSError) as error:
         return cut.target, False, str(error)

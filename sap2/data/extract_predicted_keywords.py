@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sap2.commands.shared import add_output, command_parser, one_line_errors, parse_output, progress
+from sap2.errors import InputError
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
 from sap2.rowfiles import read_rows, write_rows
 from sap2.rows import Row, find_contexts, row_audios, row_keywords
@@ -59,7 +60,7 @@ class Predictions:
         keep_unknown: keep predicted keywords that are not in the row's list, after the others.
 
     Raises:
-        ValueError: a result has no reply or nothing to be joined by, or (unless lenient) one occurs twice.
+        InputError: a result has no reply or nothing to be joined by, or (unless lenient) one occurs twice.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, lenient: bool = False, keep_unknown: bool = False) -> None:
@@ -82,24 +83,24 @@ class Predictions:
         self.report.duplicates = len(repeated)
         if repeated and not lenient:
             what = "id" if self._with_ids else "audio (the results have no ids, so they are joined by audio)"
-            raise ValueError(f"{path}: more than one prediction for the same {what}: {_some(repeated)}")
+            raise InputError(f"{path}: more than one prediction for the same {what}: {_some(repeated)}")
 
     def _result(self, row: Row, where: str) -> tuple[str, str]:
         reply = row.get("response")
         if not isinstance(reply, str):
-            raise ValueError(f"{where}: response must be the text of a reply, not {reply!r:.80}")
+            raise InputError(f"{where}: response must be the text of a reply, not {reply!r:.80}")
         if self._with_ids:
             return str(row["id"]), reply
         audios = row_audios(row)
         if not audios:
-            raise ValueError(f"{where}: neither an id nor an audio to join this result by")
+            raise InputError(f"{where}: neither an id nor an audio to join this result by")
         return audios[0], reply
 
     def keywords_of(self, row_id: str | None, audio: str | None, keywords: list[str]) -> list[str]:
         """The predicted keywords of one row that are in its list, in the list's order.
 
         Raises:
-            ValueError: a second row asks for the same prediction.
+            InputError: a second row asks for the same prediction.
         """
         key = audio
         if self._with_ids:
@@ -111,7 +112,7 @@ class Predictions:
             return []
         if reply == _TAKEN:
             hint = "" if self._with_ids else ": without ids in the results, this audio is ambiguous"
-            raise ValueError(f"{'id' if self._with_ids else 'audio'} {key!r} occurs in more than one row{hint}")
+            raise InputError(f"{'id' if self._with_ids else 'audio'} {key!r} occurs in more than one row{hint}")
         self._replies[key] = _TAKEN
         return self._choose(parse_prune_reply(reply[1:]), keywords)
 
@@ -124,7 +125,7 @@ class Predictions:
                     self._ids_by_audio.setdefault(path, set()).add(str(row["id"]))
         ids = sorted(self._ids_by_audio.get(audio, ()))
         if len(ids) > 1:
-            raise ValueError(f"the row has no id, and its audio {audio!r} is ambiguous: predictions {_some(ids)}")
+            raise InputError(f"the row has no id, and its audio {audio!r} is ambiguous: predictions {_some(ids)}")
         return ids[0] if ids else None
 
     def _choose(self, predicted: list[str], keywords: list[str]) -> list[str]:
@@ -140,7 +141,7 @@ class Predictions:
         """Count what was never joined.
 
         Raises:
-            ValueError: rows without a prediction or predictions without a row, with their ids, unless lenient.
+            InputError: rows without a prediction or predictions without a row, with their ids, unless lenient.
         """
         unknown = [key for key, reply in self._replies.items() if reply != _TAKEN]
         self.report.missing, self.report.unknown = len(self._missing), len(unknown)
@@ -150,7 +151,7 @@ class Predictions:
         if unknown:
             problems.append(f"{len(unknown)} predictions belong to no row: {_some(unknown)}")
         if problems and not self.lenient:
-            raise ValueError(f"{self.path}: {'; '.join(problems)} (--lenient counts them)")
+            raise InputError(f"{self.path}: {'; '.join(problems)} (--lenient counts them)")
         return self.report
 
 
@@ -167,12 +168,12 @@ def replace_keywords(row: Row, keywords: list[str], where: str) -> Row:
     """The row with other keywords in its context; with none left, in the plain prompt.
 
     Raises:
-        ValueError: the row has no context, or more than one.
+        InputError: the row has no context, or more than one.
     """
     turns = [(index, turn) for index, turn in enumerate(row.get("messages") or []) if turn.get("role") == "user"]
     found = [(index, turn["content"], context) for index, turn in turns for context in find_contexts(turn["content"])]
     if len(found) != 1:
-        raise ValueError(f"{where}: {len(found)} contexts in the row; exactly one can take the predicted keywords")
+        raise InputError(f"{where}: {len(found)} contexts in the row; exactly one can take the predicted keywords")
     index, content, context = found[0]
     before, after = content[: context.start], content[context.end :]
     for prompt in (ASR_PROMPT, PLAIN_ASR_PROMPT):
@@ -199,7 +200,7 @@ def extract_predicted_keywords(
     """Write the stage-two ``rows`` with the keywords that stage one chose.
 
     Raises:
-        ValueError: bad input, or (unless lenient) rows and predictions that do not belong together, with their ids.
+        InputError: bad input, or (unless lenient) rows and predictions that do not belong together, with their ids.
     """
     table = Predictions(predictions, lenient=lenient, keep_unknown=keep_unknown)
     write_rows(output, _rewrite(read_rows(rows), table, str(rows)), format)
@@ -214,7 +215,7 @@ def _rewrite(rows: Iterable[tuple[int, Row]], table: Predictions, path: str) -> 
             row_id = str(row["id"]) if _has_id(row) else None
             keywords = table.keywords_of(row_id, audios[0] if audios else None, clean_keywords(row_keywords(row)))
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
         yield replace_keywords(row, keywords, where)
     table.finish()
 

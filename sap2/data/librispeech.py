@@ -24,6 +24,7 @@ from sap2.data.biasing import (
     read_biasing,
 )
 from sap2.data.utterances import Utterance
+from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
@@ -94,21 +95,21 @@ def read_corpus(root: str | os.PathLike[str], split: str) -> Iterator[Recording]
     """The utterances of an extracted split, in the order of their ids.
 
     Raises:
-        ValueError: there is no such split, a line has no transcript, or an audio file is missing.
+        InputError: there is no such split, a line has no transcript, or an audio file is missing.
     """
     for folder in (Path(root) / split, Path(root) / "LibriSpeech" / split):
         if folder.is_dir():
             break
     else:
-        raise ValueError(f"{root}: no split {split!r}, neither here nor in LibriSpeech/")
+        raise InputError(f"{root}: no split {split!r}, neither here nor in LibriSpeech/")
     files = sorted(folder.glob("*/*/*.trans.txt"))
     if not files:
-        raise ValueError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt below it")
+        raise InputError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt below it")
     for path in files:
         for name, entry in read_table(path, required=True).items():
             audio = path.parent / f"{name}.flac"
             if not audio.is_file():
-                raise ValueError(f"{entry.where}: no audio at {audio}")
+                raise InputError(f"{entry.where}: no audio at {audio}")
             yield Recording(entry.where, name, entry.value.lower(), str(audio))
 
 
@@ -117,7 +118,7 @@ def read_datasets(source: str, config: str, split: str, audio_dir: str | os.Path
     ``audio_dir`` as it is (flac), where it is not there yet.
 
     Raises:
-        ValueError: the data set has other columns than LibriSpeech's.
+        InputError: the data set has other columns than LibriSpeech's.
     """
     import datasets
 
@@ -127,7 +128,7 @@ def read_datasets(source: str, config: str, split: str, audio_dir: str | os.Path
         where = f"{source}:{number}"
         name, text, audio = row.get("id"), row.get("text"), row.get("audio")
         if not isinstance(name, str) or not isinstance(text, str) or not isinstance(audio, dict):
-            raise ValueError(f"{where}: a LibriSpeech row has id, text and audio, not {', '.join(sorted(row))}")
+            raise InputError(f"{where}: a LibriSpeech row has id, text and audio, not {', '.join(sorted(row))}")
         check_id(name, where)
         yield Recording(where, name, text.lower(), _keep_audio(audio, name, where, Path(audio_dir)))
 
@@ -153,7 +154,7 @@ def _keep_audio(audio: Row, name: str, where: str, folder: Path) -> str:
     if not audio.get("bytes"):
         path = audio.get("path")
         if not path or not Path(path).is_file():
-            raise ValueError(f"{where}: neither the bytes of its audio nor a file at {path!r}")
+            raise InputError(f"{where}: neither the bytes of its audio nor a file at {path!r}")
         return str(path)
     target = folder / f"{name}{Path(audio.get('path') or '.flac').suffix or '.flac'}"
     if not target.is_file() or target.stat().st_size != len(audio["bytes"]):
@@ -168,7 +169,7 @@ def convert_librispeech(
     """Write the utterances of a split, each with its biasing list, to ``output``.
 
     Raises:
-        ValueError: the corpus or a list is not what it should be; the message names file and line, or the ids.
+        InputError: the corpus or a list is not what it should be; the message names file and line, or the ids.
     """
     options = options or LibriSpeechOptions()
     report = LibriSpeechReport()
@@ -180,7 +181,7 @@ def _recordings(source: str, split: str, options: LibriSpeechOptions) -> Iterato
     if options.datasets_config is None:
         return read_corpus(source, split)
     if options.audio_dir is None:
-        raise ValueError("audio out of datasets needs a folder (--audio-dir)")
+        raise InputError("audio out of datasets needs a folder (--audio-dir)")
     return read_datasets(source, options.datasets_config, split, options.audio_dir)
 
 
@@ -190,7 +191,7 @@ def _utterances(source: str, split: str, options: LibriSpeechOptions, report: Li
     seen: set[str] = set()
     for recording in progress(_recordings(source, split, options), "utterances", unit="utterance"):
         if recording.id in seen:
-            raise ValueError(f"{recording.where}: {recording.id!r} occurs a second time")
+            raise InputError(f"{recording.where}: {recording.id!r} occurs a second time")
         seen.add(recording.id)
         words = list_of(recording)
         report.utterances += 1
@@ -205,7 +206,7 @@ def _utterances(source: str, split: str, options: LibriSpeechOptions, report: Li
         ).to_record()
     absent = sorted(set(published or ()) - seen)
     if absent:
-        raise ValueError(f"{options.biasing_list}: ids that the corpus lacks: {', '.join(absent[:_SHOWN])}")
+        raise InputError(f"{options.biasing_list}: ids that the corpus lacks: {', '.join(absent[:_SHOWN])}")
 
 
 ListOf = Callable[[Recording], list[str]]
@@ -215,9 +216,9 @@ def _published_lists(published: dict[str, BiasingEntry], options: LibriSpeechOpt
     def list_of(recording: Recording) -> list[str]:
         entry = published.get(recording.id)
         if entry is None:
-            raise ValueError(f"{recording.where}: {recording.id!r} has no line in {options.biasing_list}")
+            raise InputError(f"{recording.where}: {recording.id!r} has no line in {options.biasing_list}")
         if entry.text.lower().split() != recording.text.split():
-            raise ValueError(f"{entry.where}: the text of {recording.id!r} is not that of {recording.where}")
+            raise InputError(f"{entry.where}: the text of {recording.id!r} is not that of {recording.where}")
         return entry.words
 
     return list_of

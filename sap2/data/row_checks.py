@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sap2.data.cutting import SAMPLE_RATE, read_audio
+from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS
 from sap2.prompts import AUDIO_TAG, parse_keywords
 from sap2.rows import Context, Row, find_contexts, lift_inline_audio, row_audios
@@ -73,24 +74,24 @@ def take_apart(row: Row) -> RowParts:
     """The parts of a row.
 
     Raises:
-        ValueError: it is not a row; the message says what is allowed.
+        InputError: it is not a row; the message says what is allowed.
     """
     turns = row.get("messages")
     if "audio" in row and turns is None:
-        raise ValueError("an utterance, not a row: build_prune, build_asr or build_joint makes rows of utterances")
+        raise InputError("an utterance, not a row: build_prune, build_asr or build_joint makes rows of utterances")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueError(f"messages must be a list of turns, not {turns!r:.80}")
+        raise InputError(f"messages must be a list of turns, not {turns!r:.80}")
     for turn in turns:
         if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
-            raise ValueError(f"a turn has a role (system, user, assistant) and a text as content, not {turn!r:.80}")
+            raise InputError(f"a turn has a role (system, user, assistant) and a text as content, not {turn!r:.80}")
     lifted = [lift_inline_audio(turn["content"]) for turn in turns if turn["role"] == "user"]
     if not lifted:
-        raise ValueError("no turn of the user")
+        raise InputError("no turn of the user")
     user = [text for text, _ in lifted]
     audios = _audios(row) or [path for _, paths in lifted for path in paths]
     tags = sum(text.count(AUDIO_TAG) for text in user)
     if tags > len(audios):
-        raise ValueError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
+        raise InputError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
     try:
         contexts = [context for text in user for context in find_contexts(text)]
     except ValueError as error:
@@ -114,7 +115,7 @@ def _audios(row: Row) -> list[str]:
     except (KeyError, TypeError):
         audios = [None]
     if not all(isinstance(audio, str) and audio for audio in audios):
-        raise ValueError(f"audios must be paths, not {row['audios']!r:.80}")
+        raise InputError(f"audios must be paths, not {row['audios']!r:.80}")
     return audios
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sap2.commands.shared import command_parser, one_line_errors, positive
 from sap2.data.cutting import SUFFIXES, Cut, cut_all
 from sap2.data.utterances import Utterance
+from sap2.errors import InputError
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.neighbours import keywords_around, place_slides
@@ -77,14 +78,14 @@ def find_split(root: str | os.PathLike[str], split: str) -> Path:
     """The folder of a split.
 
     Raises:
-        ValueError: there is none; the message lists the folders that are there.
+        InputError: there is none; the message lists the folders that are there.
     """
     root = Path(root)
     for name in SPLIT_FOLDERS.get(split, (split,)):
         if (root / name).is_dir():
             return root / name
     there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    raise ValueError(f"{root}: no split {split!r}; folders there: {', '.join(there) or 'none'}")
+    raise InputError(f"{root}: no split {split!r}; folders there: {', '.join(there) or 'none'}")
 
 
 def _first_file(folder: Path, names: Iterable[str], what: str) -> Path:
@@ -92,7 +93,7 @@ def _first_file(folder: Path, names: Iterable[str], what: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"{folder}: no {what} ({' or '.join(names)})")
+    raise InputError(f"{folder}: no {what} ({' or '.join(names)})")
 
 
 def find_recordings(folder: Path, wav_dir: str | None = None) -> dict[str, str]:
@@ -101,17 +102,17 @@ def find_recordings(folder: Path, wav_dir: str | None = None) -> dict[str, str]:
     Paths in ``wav.scp`` are relative to its folder, to the folder above, or to where the command runs.
 
     Raises:
-        ValueError: an entry is a pipe or an archive, a name stands for two files, or there is neither.
+        InputError: an entry is a pipe or an archive, a name stands for two files, or there is neither.
     """
     if wav_dir is None and (folder / "wav.scp").is_file():
         return {name: _scp_path(folder, entry) for name, entry in read_table(folder / "wav.scp", required=True).items()}
     audio = Path(wav_dir) if wav_dir is not None else folder / "wav"
     if not audio.is_dir():
-        raise ValueError(f"{folder}: neither wav.scp nor a folder of recordings ({audio}); --wav-dir names one")
+        raise InputError(f"{folder}: neither wav.scp nor a folder of recordings ({audio}); --wav-dir names one")
     found: dict[str, str] = {}
     for path in sorted(path for path in audio.rglob("*") if path.suffix.lower() in SUFFIXES):
         if path.stem in found:
-            raise ValueError(f"{path}: a second recording named {path.stem!r}, after {found[path.stem]}")
+            raise InputError(f"{path}: a second recording named {path.stem!r}, after {found[path.stem]}")
         found[path.stem] = str(path)
     return found
 
@@ -120,7 +121,7 @@ def _scp_path(folder: Path, entry: Entry) -> str:
     value = entry.value
     # a pipe would be a command run out of a data file
     if value.endswith("|") or value.rpartition(":")[2].isdigit():
-        raise ValueError(f"{entry.where}: {value!r:.80} is a pipe or an archive; a path of an audio file is needed")
+        raise InputError(f"{entry.where}: {value!r:.80} is a pipe or an archive; a path of an audio file is needed")
     places = [Path(value)] if Path(value).is_absolute() else [folder / value, folder.parent / value, Path(value)]
     return str(next((place for place in places if place.is_file()), places[0]))
 
@@ -137,12 +138,12 @@ def convert_slidespeech(
     A second run cuts only what is missing.
 
     Raises:
-        ValueError: a file cannot be taken apart, or files do not belong together; the message names file and line,
+        InputError: a file cannot be taken apart, or files do not belong together; the message names file and line,
             or the ids.
     """
     options = options or SlideSpeechOptions()
     if options.slides < 1:
-        raise ValueError(f"slides must be 1 or more, not {options.slides}")
+        raise InputError(f"slides must be 1 or more, not {options.slides}")
     report = ConvertReport()
     folder = find_split(root, split)
     tables = _read_tables(folder, options)
@@ -213,7 +214,7 @@ def _utterances(
 def _refuse(ids: list[str], what: str) -> None:
     if ids:
         more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-        raise ValueError(f"{what}: {', '.join(ids[:_SHOWN])}{more} (--lenient counts them)")
+        raise InputError(f"{what}: {', '.join(ids[:_SHOWN])}{more} (--lenient counts them)")
 
 
 def _usable(
@@ -256,7 +257,7 @@ def _check_cuts(
         return
     first = next(segment for segment in segments if cuts[segment.utterance].target in failures)
     reason = failures[cuts[first.utterance].target]
-    raise ValueError(f"{first.where}: {reason} ({len(failures)} such segments; --lenient leaves them out)")
+    raise InputError(f"{first.where}: {reason} ({len(failures)} such segments; --lenient leaves them out)")
 
 
 def _cased(text: str, case: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from sap2.commands.shared import command_parser, count, one_line_errors, positive, progress
 from sap2.data.cutting import Cut, audio_seconds, cut_all
 from sap2.data.utterances import Utterance
+from sap2.errors import InputError
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.decks import OCR_MODES, read_deck
@@ -78,7 +79,7 @@ def convert_talks(
     """Write the utterances of a manifest to ``output``.
 
     Raises:
-        ValueError: the manifest, a deck or an audio file is not what it should be; the message names file and line.
+        InputError: the manifest, a deck or an audio file is not what it should be; the message names file and line.
         ImportError: a deck needs the extra ``sap2-asr[slides]``.
     """
     options = options or TalkOptions()
@@ -123,7 +124,7 @@ def _read_decks(
     decks = {}
     for path, where in progress(sorted(first.items()), "decks", unit="deck"):
         if not Path(path).exists():
-            raise ValueError(f"{where}: no slides at {path}")
+            raise InputError(f"{where}: no slides at {path}")
         decks[path] = slide_keywords(read_deck(path, options.ocr), common)
         report.decks += 1
         report.slides += len(decks[path])
@@ -136,7 +137,7 @@ def _slide_keywords(
     if deck is None:
         return []
     if entry.slide is not None and entry.slide > len(deck):
-        raise ValueError(f"{entry.where}: slide {entry.slide} of a deck that has {len(deck)}")
+        raise InputError(f"{entry.where}: slide {entry.slide} of a deck that has {len(deck)}")
     slides = deck
     if options.slides and entry.slide is not None:
         slides = nearest_slides(deck, entry.slide - 1, options.slides)
@@ -147,16 +148,16 @@ def _audios(entries: list[Entry], options: TalkOptions, report: TalksReport) -> 
     """The audio of each entry: its own file, or a piece of it that is cut now."""
     missing = [entry for entry in entries if not entry.audio.is_file()]
     if missing:
-        raise ValueError(f"{missing[0].where}: no audio at {missing[0].audio} ({len(missing)} rows without audio)")
+        raise InputError(f"{missing[0].where}: no audio at {missing[0].audio} ({len(missing)} rows without audio)")
     pieces = [entry for entry in entries if entry.start is not None or entry.end is not None]
     if pieces and options.audio_dir is None:
-        raise ValueError(f"{pieces[0].where}: a row with start or end is cut, which needs a folder (--audio-dir)")
+        raise InputError(f"{pieces[0].where}: a row with start or end is cut, which needs a folder (--audio-dir)")
     cuts = {entry.id: _cut_of(entry, str(options.audio_dir)) for entry in pieces}
     done = cut_all(cuts.values(), options.workers)
     report.cut = done.made
     for entry in pieces:
         if problem := done.failures.get(cuts[entry.id].target):
-            raise ValueError(f"{entry.where}: {problem} ({len(done.failures)} such rows)")
+            raise InputError(f"{entry.where}: {problem} ({len(done.failures)} such rows)")
     return {entry.id: cuts[entry.id].target if entry.id in cuts else str(entry.audio) for entry in entries}
 
 
@@ -164,7 +165,7 @@ def _cut_of(entry: Entry, audio_dir: str) -> Cut:
     try:
         end = entry.end if entry.end is not None else audio_seconds(entry.audio)
     except ValueError as error:
-        raise ValueError(f"{entry.where}: {error}") from None
+        raise InputError(f"{entry.where}: {error}") from None
     return Cut(str(entry.audio), entry.start or 0.0, end, str(Path(audio_dir) / f"{entry.id}.flac"))
 
 

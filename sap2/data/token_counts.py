@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sap2.data.cutting import MAX_SECONDS, SAMPLE_RATE
 from sap2.data.row_checks import RowParts
+from sap2.errors import InputError
 from sap2.lengths import audio_token_count
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG
 from sap2.rows import find_contexts
@@ -48,7 +49,7 @@ class TokenCounter:
         window: context tokens that become one embedding; None takes the model's, or 2.
 
     Raises:
-        ValueError: there is no tokenizer, or the window is below 1.
+        InputError: there is no tokenizer, or the window is below 1.
     """
 
     def __init__(self, model: str | os.PathLike[str], window: int | None = None) -> None:
@@ -57,7 +58,7 @@ class TokenCounter:
         self.window = window if window is not None else config.get("sap_window_size", 2)
         self.min_positions = config.get("sap_min_positions", 0)
         if not isinstance(self.window, int) or self.window < 1:
-            raise ValueError(f"window {self.window!r} must be a whole number from 1")
+            raise InputError(f"window {self.window!r} must be a whole number from 1")
         self.max_seconds = float(_read(folder / "preprocessor_config.json").get("chunk_length", MAX_SECONDS))
         self._text = _load(folder / "tokenizer.json")
         self._plain = _load(folder / "tokenizer.json")
@@ -107,7 +108,7 @@ def _load(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     if not path.is_file():
-        raise ValueError(f"{path.parent}: no tokenizer.json; --model names a folder of a model with its tokenizer")
+        raise InputError(f"{path.parent}: no tokenizer.json; --model names a folder of a model with its tokenizer")
     return Tokenizer.from_file(str(path))
 
 

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
+from sap2.errors import InputError
 from sap2.rowfiles import read_rows
 from sap2.rows import Row
 
@@ -49,17 +50,17 @@ class Utterance:
         """Check a JSON object field by field.
 
         Raises:
-            ValueError: a field is missing, unknown in type, or out of range; the message begins with ``where``.
+            InputError: a field is missing, unknown in type, or out of range; the message begins with ``where``.
         """
         for name in ("id", "audio"):
             _check_name(record.get(name), name, where)
         for name in ("text", "recording", "session"):
             if not isinstance(record.get(name), (str, type(None))):
-                raise ValueError(f"{where}: {name} must be a string, not {record[name]!r:.80}")
+                raise InputError(f"{where}: {name} must be a string, not {record[name]!r:.80}")
         keywords = record.get("keywords")
         keywords = [] if keywords is None else keywords
         if not isinstance(keywords, (list, tuple)) or not all(isinstance(keyword, str) for keyword in keywords):
-            raise ValueError(f"{where}: keywords must be a list of strings, not {keywords!r:.80}")
+            raise InputError(f"{where}: keywords must be a list of strings, not {keywords!r:.80}")
         _check_times(record, where)
         known = {field.name: record.get(field.name) for field in dataclasses.fields(cls)}
         return cls(**{**known, "keywords": tuple(keywords)})
@@ -74,13 +75,13 @@ class Utterance:
 
 def _check_name(value: Any, name: str, where: str) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {name} must be a non-empty string, not {value!r:.80}")
+        raise InputError(f"{where}: {name} must be a non-empty string, not {value!r:.80}")
     if value.isprintable() and not (name == "id" and " " in value):
         return
     # a path may hold spaces; an id is a key in files whose fields are divided by them
     bad = [c for c in value if unicodedata.category(c)[0] == "C" or (name == "id" and c.isspace())]
     if bad:
-        raise ValueError(f"{where}: {name} {value!r:.80} holds the character {bad[0]!a}, which is not allowed there")
+        raise InputError(f"{where}: {name} {value!r:.80} holds the character {bad[0]!a}, which is not allowed there")
 
 
 def _check_times(record: Row, where: str) -> None:
@@ -88,26 +89,26 @@ def _check_times(record: Row, where: str) -> None:
         value = record.get(name)
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if value is not None and not (number and value >= 0):
-            raise ValueError(f"{where}: {name} must be seconds from 0, not {value!r:.80}")
+            raise InputError(f"{where}: {name} must be seconds from 0, not {value!r:.80}")
     start, end = record.get("start"), record.get("end")
     if start is not None and end is not None and end <= start:
-        raise ValueError(f"{where}: end {end} is not after start {start}")
+        raise InputError(f"{where}: end {end} is not after start {start}")
     slide = record.get("slide")
     if slide is not None and (isinstance(slide, bool) or not isinstance(slide, int) or slide < 0):
-        raise ValueError(f"{where}: slide must be a number from 0, not {slide!r:.80}")
+        raise InputError(f"{where}: slide must be a number from 0, not {slide!r:.80}")
 
 
 def read_utterances(path: str | os.PathLike[str]) -> Iterator[tuple[str, Utterance]]:
     """Utterances of a file with their place in it (``file:line``), each id once.
 
     Raises:
-        ValueError: a record is not an utterance, or an id occurs twice; the message names file and line.
+        InputError: a record is not an utterance, or an id occurs twice; the message names file and line.
     """
     seen: set[str] = set()
     for number, record in read_rows(path):
         where = f"{path}:{number}"
         utterance = Utterance.from_record(record, where)
         if utterance.id in seen:
-            raise ValueError(f"{where}: id {utterance.id!r} occurs a second time; ids are unique")
+            raise InputError(f"{where}: id {utterance.id!r} occurs a second time; ids are unique")
         seen.add(utterance.id)
         yield where, utterance

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from sap2.errors import InputError
+
 MATCH, SUBSTITUTION, INSERTION, DELETION = range(4)
 
 REF_WORDS, SUBS, INS, DELS = range(4)
@@ -183,10 +185,10 @@ def align(refs: Words, hyps: Words, costs: Costs) -> Alignments:
     """Align every hypothesis with its reference at least cost, ties resolved as :class:`Costs` says.
 
     Raises:
-        ValueError: the numbers of references and hypotheses differ.
+        InputError: the numbers of references and hypotheses differ.
     """
     if len(refs.offsets) != len(hyps.offsets):
-        raise ValueError(f"{len(refs.offsets) - 1} references and {len(hyps.offsets) - 1} hypotheses")
+        raise InputError(f"{len(refs.offsets) - 1} references and {len(hyps.offsets) - 1} hypotheses")
     ref_lengths, hyp_lengths = np.diff(refs.offsets), np.diff(hyps.offsets)
     steps = np.empty(((ref_lengths + 1) * (hyp_lengths + 1)).max(initial=1), dtype=np.uint8)
     distance = np.empty(hyp_lengths.max(initial=0) + 1, dtype=np.int64)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sap2.errors import InputError
 from sap2.scoring.definitions import DEFINITIONS, Scores, score
 from sap2.scoring.figures import FEW_UTTERANCES, compare_systems, figures, totals
 from sap2.scoring.html import write_html
@@ -46,7 +47,7 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
     """Read, align and count everything.
 
     Raises:
-        ValueError: a file cannot be understood, or ids do not fit together and ``lenient`` is not set; the message
+        InputError: a file cannot be understood, or ids do not fit together and ``lenient`` is not set; the message
             lists the ids.
     """
     name = settings.definition or ("librispeech" if sources.biasing_tsv else "slidespeech")
@@ -74,7 +75,7 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
 
 def _refuse(test_set: TestSet, settings: Settings) -> None:
     if test_set.problems and not settings.lenient:
-        raise ValueError(test_set.problems.refusal())
+        raise InputError(test_set.problems.refusal())
 
 
 def _bar(items):
@@ -167,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         scores, report = evaluate(args.sources, args.settings)
         if args.by_session and not report.sessions:
-            raise ValueError("--by_session: no session is known; give --utt2session FILE")
+            raise InputError("--by_session: no session is known; give --utt2session FILE")
         for path, write in ((args.json, write_json), (args.tsv, write_tsv), (args.html, write_html)):
             if path:
                 write(path, scores, report)

@@ -36,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from sap2.errors import InputError
 from sap2.scoring.align import Alignments, Costs, Vocabulary, Words, align, count_errors
 from sap2.scoring.inputs import TestSet, Utterance
 from sap2.text import get_normalizer, split_words
@@ -159,11 +160,11 @@ def score(test_set: TestSet, definition: Definition, normalize: str = "none", ch
     """Align and count every system. Utterances whose reference has no word are added to the problems of the test set.
 
     Raises:
-        ValueError: there is nothing to score.
+        InputError: there is nothing to score.
     """
     utterances = test_set.utterances
     if not utterances:
-        raise ValueError("nothing to score: " + ("; ".join(test_set.problems.lines()) or "the input has no utterance"))
+        raise InputError("nothing to score: " + ("; ".join(test_set.problems.lines()) or "the input has no utterance"))
     tokenizer = Tokenizer(definition, normalize, char)
     texts = [tokenizer.words(utterance.ref) for utterance in _progress(utterances, "references", normalize)]
     empty = [utterance.id for utterance, ref in zip(utterances, texts, strict=True) if not ref]

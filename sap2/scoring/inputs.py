@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sap2.errors import InputError
 from sap2.prompts import JOINT_REPLY, parse_joint_reply
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, row_id, row_keywords
@@ -129,7 +130,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     """Lines of a text file that are not blank, each with ``file:line`` for messages.
 
     Raises:
-        ValueError: the file is not UTF-8 text.
+        InputError: the file is not UTF-8 text.
     """
     with Path(path).open("rb") as stream:
         for number, line in enumerate(stream, 1):
@@ -137,7 +138,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise ValueError(f"{where}: not UTF-8 text: {error}") from None
+                raise InputError(f"{where}: not UTF-8 text: {error}") from None
             if text.strip():
                 yield where, text.rstrip("\r\n")
 
@@ -172,13 +173,13 @@ def read_biasing_list(path: str | os.PathLike[str], problems: Problems) -> list[
     The fourth column may be missing; the list is then the third column alone.
 
     Raises:
-        ValueError: a row has fewer than three columns, or a list column is no JSON list of texts.
+        InputError: a row has fewer than three columns, or a list column is no JSON list of texts.
     """
 
     def parse(where: str, line: str) -> tuple[str, Utterance]:
         columns = line.split("\t")
         if len(columns) < 3:
-            raise ValueError(
+            raise InputError(
                 f"{where}: {len(columns)} tab separated columns; need id, text, rare words, and may have the list"
             )
         rare, *listed = [_json_words(column, f"{where}: column {i}") for i, column in enumerate(columns[2:4], 3)]
@@ -194,9 +195,9 @@ def _json_words(column: str, where: str) -> list[str]:
     try:
         words = json.loads(column)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not a JSON list: {error}") from None
+        raise InputError(f"{where}: not a JSON list: {error}") from None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{where}: not a JSON list of texts: {column[:80]!r}")
+        raise InputError(f"{where}: not a JSON list of texts: {column[:80]!r}")
     return words
 
 
@@ -226,7 +227,7 @@ def read_results(path: str | os.PathLike[str], problems: Problems, reply: str = 
             transcripts; ``auto``: joint where the label is one, and for all rows where most responses are.
 
     Raises:
-        ValueError: a row has neither id nor audio, a response or label that is no text, or a broken context.
+        InputError: a row has neither id nor audio, a response or label that is no text, or a broken context.
     """
     rows = [_result_row(row, f"{path}:{number}") for number, row in read_rows(path)]
     joint = reply == "joint" or (reply == "auto" and 2 * sum(is_joint(row.hyp) for row in rows) > len(rows))
@@ -256,12 +257,12 @@ def _result_row(row: Row, where: str) -> ResultRow:
         key = row_id(row)
         keywords = row_keywords(row)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{where}: {error or 'not a row'}") from None
+        raise InputError(f"{where}: {error or 'not a row'}") from None
     if not isinstance(key, str) or not key.strip():
-        raise ValueError(f"{where}: the row has neither an id nor an audio path to name it by")
+        raise InputError(f"{where}: the row has neither an id nor an audio path to name it by")
     for name in ("response", "labels"):
         if not isinstance(row.get(name), str | None):
-            raise ValueError(f"{where}: {name} must be a text, not {str(row[name])[:80]!r}")
+            raise InputError(f"{where}: {name} must be a text, not {str(row[name])[:80]!r}")
     session = row.get("session")
     return ResultRow(
         _encodable(key),

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.prompts import parse_joint_reply, parse_prune_reply
 from sap2.scoring.command import NOT_ALL_SCORED, named_files
@@ -226,14 +227,14 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Problems]:
     """The report as it is written to ``--json``, and what was left out.
 
     Raises:
-        ValueError: a file cannot be understood, or ids do not fit together and ``lenient`` is not set.
+        InputError: a file cannot be understood, or ids do not fit together and ``lenient`` is not set.
     """
     loaded = load_selections(args.files, args.ref, KeywordRules(args.normalize, args.char))
     if loaded.problems and not args.lenient:
-        raise ValueError(loaded.problems.refusal())
+        raise InputError(loaded.problems.refusal())
     systems = {name: score_selections(found) for name, found in loaded.selections.items()}
     if not any(result["utterances"] for result in systems.values()):
-        raise ValueError("nothing to score: the input has no utterance")
+        raise InputError("nothing to score: the input has no utterance")
     report = {"systems": systems, "normalize": args.normalize, "char": args.char, "unparsed": loaded.unparsed}
     return report | {"problems": loaded.problems.ids}, loaded.problems
 

@@ -40,7 +40,7 @@ def load_test_set(sources: Sources) -> TestSet:
     """Read and join all files. What does not fit is in ``problems``; only utterances that every system has are kept.
 
     Raises:
-        ValueError: a file cannot be understood; the message names it and the line.
+        InputError: a file cannot be understood; the message names it and the line.
     """
     test_set = _from_results(sources.input_files, sources.reply) if sources.input_files else _from_texts(sources)
     if sources.keywords:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sap2.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -33,16 +35,16 @@ def read_deck(path: str | os.PathLike[str], ocr: str = "auto") -> list[str]:
         ocr: one of :data:`OCR_MODES`.
 
     Raises:
-        ValueError: the file is not what its name says, of no known kind, or needs OCR that ``ocr`` forbids.
+        InputError: the file is not what its name says, of no known kind, or needs OCR that ``ocr`` forbids.
         ImportError: the extra is not installed; the message says how to install it.
     """
     if ocr not in OCR_MODES:
-        raise ValueError(f"ocr {ocr!r} is unknown; allowed: {', '.join(OCR_MODES)}")
+        raise InputError(f"ocr {ocr!r} is unknown; allowed: {', '.join(OCR_MODES)}")
     path = Path(path)
     if path.is_dir():
         pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
-            raise ValueError(f"{path}: no pictures of slides in this folder ({', '.join(IMAGE_SUFFIXES)})")
+            raise InputError(f"{path}: no pictures of slides in this folder ({', '.join(IMAGE_SUFFIXES)})")
         return [_read_picture(picture, ocr) for picture in pictures]
     suffix = path.suffix.lower()
     if suffix in TEXT_SUFFIXES:
@@ -52,7 +54,7 @@ def read_deck(path: str | os.PathLike[str], ocr: str = "auto") -> list[str]:
     if suffix in (".pdf", ".pptx"):
         return (_read_pdf if suffix == ".pdf" else _read_pptx)(path, ocr)
     allowed = (*TEXT_SUFFIXES, ".pdf", ".pptx", *IMAGE_SUFFIXES)
-    raise ValueError(
+    raise InputError(
         f"{path}: slides of this kind are not read; allowed: {', '.join(allowed)}, or a folder of pictures"
     )
 
@@ -70,7 +72,7 @@ def _read_text(path: Path) -> list[str]:
     try:
         return path.read_bytes().decode("utf-8-sig").split("\f")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text: {error}") from None
+        raise InputError(f"{path}: not UTF-8 text: {error}") from None
 
 
 def _read_pdf(path: Path, ocr: str) -> list[str]:
@@ -79,7 +81,7 @@ def _read_pdf(path: Path, ocr: str) -> list[str]:
         with pdfium.PdfDocument(path) as document:
             return [_page_text(page, f"{path} page {number}", ocr) for number, page in enumerate(document, 1)]
     except pdfium.PdfiumError as error:
-        raise ValueError(f"{path}: not readable as PDF: {error}") from None
+        raise InputError(f"{path}: not readable as PDF: {error}") from None
 
 
 def _page_text(page: Any, where: str, ocr: str) -> str:
@@ -100,7 +102,7 @@ def _read_pptx(path: Path, ocr: str) -> list[str]:
         presentation = pptx.Presentation(str(path))
         return ["\n".join(_shape_texts(slide.shapes)) for slide in presentation.slides]
     except Exception as error:  # python-pptx lets zip, XML and key errors through
-        raise ValueError(f"{path}: not readable as PPTX: {error}") from None
+        raise InputError(f"{path}: not readable as PPTX: {error}") from None
 
 
 def _shape_texts(shapes: Iterable[Any]) -> Iterator[str]:
@@ -114,7 +116,7 @@ def _shape_texts(shapes: Iterable[Any]) -> Iterator[str]:
 
 def _read_picture(path: Path, ocr: str) -> str:
     if ocr == "never":
-        raise ValueError(f"{path}: a picture has no text without OCR, and OCR is set to never")
+        raise InputError(f"{path}: a picture has no text without OCR, and OCR is set to never")
     import numpy as np
     from PIL import Image
 
@@ -122,7 +124,7 @@ def _read_picture(path: Path, ocr: str) -> str:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]  # OCR takes BGR
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not readable as a picture: {error}") from None
+        raise InputError(f"{path}: not readable as a picture: {error}") from None
     return _ocr(pixels, str(path))
 
 

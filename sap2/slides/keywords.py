@@ -35,7 +35,7 @@ def read_words(path: str | os.PathLike[str]) -> list[str]:
     """The words of a list, one a line, in its order; a count after a tab is passed over.
 
     Raises:
-        ValueError: a line is not UTF-8.
+        InputError: a line is not UTF-8.
     """
     return [line.split("\t")[0].strip().lower() for _, line in read_lines(path)]
 

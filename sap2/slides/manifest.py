@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sap2.errors import InputError
 from sap2.rowfiles import read_rows
 from sap2.rows import Row
 from sap2.tables import check_id
@@ -46,7 +47,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
     """The entries of a manifest; relative paths in it are relative to its folder.
 
     Raises:
-        ValueError: a column is unknown, a field is missing or no number, or an id occurs twice; names file and line.
+        InputError: a column is unknown, a field is missing or no number, or an id occurs twice; names file and line.
     """
     path = Path(path)
     records = _read_csv(path) if path.suffix.lower() in (".csv", ".tsv") else read_rows(path)
@@ -54,7 +55,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
     for number, record in records:
         entry = _entry(record, f"{path}:{number}", path.parent)
         if entry.id in entries:
-            raise ValueError(f"{entry.where}: {entry.id!r} occurs a second time, first at {entries[entry.id].where}")
+            raise InputError(f"{entry.where}: {entry.id!r} occurs a second time, first at {entries[entry.id].where}")
         entries[entry.id] = entry
     return list(entries.values())
 
@@ -67,30 +68,30 @@ def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
             header = [name.strip() for name in next(reader, [])]
             for fields in reader:
                 if len(fields) != len(header) and fields:
-                    raise ValueError(f"{path}:{reader.line_num}: {len(fields)} fields, the header has {len(header)}")
+                    raise InputError(f"{path}:{reader.line_num}: {len(fields)} fields, the header has {len(header)}")
                 if fields:
                     yield reader.line_num, dict(zip(header, fields, strict=True))
         except csv.Error as error:
-            raise ValueError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+            raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text: {error}") from None
+            raise InputError(f"{path}: not UTF-8 text: {error}") from None
 
 
 def _entry(record: Row, where: str, folder: Path) -> Entry:
     unknown = sorted(set(record) - set(COLUMNS))
     if unknown:
-        raise ValueError(f"{where}: unknown columns {', '.join(unknown)}; allowed: {', '.join(COLUMNS)}")
+        raise InputError(f"{where}: unknown columns {', '.join(unknown)}; allowed: {', '.join(COLUMNS)}")
     values = {name: _text(value, name, where) for name, value in record.items()}
     for name in ("id", "audio"):
         if not values.get(name):
-            raise ValueError(f"{where}: {name} is missing")
+            raise InputError(f"{where}: {name} is missing")
     check_id(values["id"], where)
     slide = _number(values.get("slide"), "slide", where)
     if slide is not None and (slide != int(slide) or slide < 1):
-        raise ValueError(f"{where}: slide {values['slide']!r} is not a number from 1")
+        raise InputError(f"{where}: slide {values['slide']!r} is not a number from 1")
     start, end = (_number(values.get(name), name, where) for name in ("start", "end"))
     if end is not None and end <= (start or 0.0):
-        raise ValueError(f"{where}: end {end} is not after start {start or 0.0}")
+        raise InputError(f"{where}: end {end} is not after start {start or 0.0}")
     return Entry(
         where=where,
         id=values["id"],
@@ -106,7 +107,7 @@ def _entry(record: Row, where: str, folder: Path) -> Entry:
 
 def _text(value: Any, name: str, where: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
-        raise ValueError(f"{where}: {name} must be text or a number, not {value!r:.80}")
+        raise InputError(f"{where}: {name} must be text or a number, not {value!r:.80}")
     return str(value).strip() or None if value is not None else None
 
 
@@ -118,5 +119,5 @@ def _number(text: str | None, name: str, where: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise ValueError(f"{where}: {name} {text!r} is not a number from 0")
+        raise InputError(f"{where}: {name} {text!r} is not a number from 0")
     return value

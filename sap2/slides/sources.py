@@ -48,7 +48,7 @@ def read_keywords(source: str, options: KeywordOptions | None = None) -> list[st
             a folder of them), of which the keywords are chosen; or the keywords themselves with commas between.
 
     Raises:
-        ValueError: no such file, or it cannot be read; names it.
+        InputError: no such file, or it cannot be read; names it.
     """
     options = options or KeywordOptions()
     path = Path(source)
@@ -74,7 +74,7 @@ def read_slide_times(
         deck: slides of the rows that name none.
 
     Raises:
-        ValueError: no row is of this recording, or a row has no slides, or a slide that its deck does not have.
+        InputError: no row is of this recording, or a row has no slides, or a slide that its deck does not have.
     """
     options = options or KeywordOptions()
     entries = [entry for entry in read_manifest(manifest) if _same_file(entry.audio, audio)]

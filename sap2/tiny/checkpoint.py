@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sap2 import prompts
+from sap2.errors import InputError
 from sap2.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def make_tiny(folder: str | os.PathLike[str], seed: int = 0, overwrite: bool = F
         feature extractor, processor and chat template.
 
     Raises:
-        ValueError: the folder holds something, and is not a checkpoint or ``overwrite`` is off; or the seed is
+        InputError: the folder holds something, and is not a checkpoint or ``overwrite`` is off; or the seed is
             out of range.
     """
     if not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed}; allowed: 0 to 2**63 - 1")
+        raise InputError(f"seed is {seed}; allowed: 0 to 2**63 - 1")
     with atomic_folder(folder, MARKER, overwrite) as new:
         processor = build_processor()
         model = build_model(processor.tokenizer, seed)
@@ -199,7 +200,7 @@ def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name, tensor in state.items():
         prefix = next((prefix for prefix in renames if name.startswith(prefix)), None)
         if prefix is None:
-            raise ValueError(f"weight {name!r} has no name in the published checkpoints; known: {', '.join(renames)}")
+            raise InputError(f"weight {name!r} has no name in the published checkpoints; known: {', '.join(renames)}")
         renamed[renames[prefix] + name.removeprefix(prefix)] = tensor
     return renamed
 

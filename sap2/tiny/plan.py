@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from sap2.errors import InputError
 from sap2.tiny.names import NameMaker
 from sap2.tiny.sentences import common_words, make_sentence
 
@@ -25,7 +26,7 @@ class TalksOptions:
     """Size and difficulty of a corpus. Shares are in [0, 1].
 
     Raises:
-        ValueError: a number is out of range; the message names it.
+        InputError: a number is out of range; the message names it.
     """
 
     talks: int = field(default=12, metadata={"help": "talks in all splits together"})
@@ -64,21 +65,21 @@ class TalksOptions:
             self._at_least(0, "vocabulary_seed")
         for name in ("homophones", "near", "plain", "noise"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+                raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
         if self.dev_talks + self.test_talks >= self.talks:
-            raise ValueError(
+            raise InputError(
                 f"talks is {self.talks}, with {self.dev_talks} for dev and {self.test_talks} for test none is left "
                 f"for training; allowed: more than {self.dev_talks + self.test_talks}"
             )
         if not self.voices:
-            raise ValueError("voices is empty; give at least one, such as en-us")
+            raise InputError("voices is empty; give at least one, such as en-us")
         if not 2 <= self.max_seconds <= MAX_SECONDS:
-            raise ValueError(f"max_seconds is {self.max_seconds}; allowed: 2 to {MAX_SECONDS}")
+            raise InputError(f"max_seconds is {self.max_seconds}; allowed: 2 to {MAX_SECONDS}")
 
     def _at_least(self, minimum: int, *names: str) -> None:
         for name in names:
             if getattr(self, name) < minimum:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {minimum} or more")
+                raise InputError(f"{name} is {getattr(self, name)}; allowed: {minimum} or more")
 
     def as_dict(self) -> dict[str, Any]:
         """For a JSON file."""

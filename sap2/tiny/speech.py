@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from sap2.errors import InputError
+
 SAMPLE_RATE = 16_000
 """Samples per second of what :func:`speak` returns: what Qwen2-Audio hears."""
 DEFAULT_VOICE = "en-us"
@@ -49,7 +51,7 @@ def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch
         Mono float32 samples at :data:`SAMPLE_RATE`, in [-1, 1).
 
     Raises:
-        ValueError: the voice is unknown, a number is out of range, or the text makes no sound.
+        InputError: the voice is unknown, a number is out of range, or the text makes no sound.
         OSError: the library does not start.
     """
     _check_range("rate", rate, MIN_RATE, MAX_RATE)
@@ -61,7 +63,7 @@ def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch
         engine.set_parameter(_PARAMETER_PITCH, pitch)
         samples = engine.synthesize(text)
     if not samples.any():
-        raise ValueError(f"text {text!r} makes no sound; give words in the voice's language")
+        raise InputError(f"text {text!r} makes no sound; give words in the voice's language")
     import soxr
 
     return soxr.resample(samples.astype(np.float32) / 32768, engine.sample_rate, SAMPLE_RATE)
@@ -71,7 +73,7 @@ def phonemes(text: str, voice: str = DEFAULT_VOICE) -> str:
     """How espeak-ng would say the text, in the International Phonetic Alphabet. Same sound, same string.
 
     Raises:
-        ValueError: the voice is unknown.
+        InputError: the voice is unknown.
     """
     with _lock:
         engine = _engine()
@@ -81,7 +83,7 @@ def phonemes(text: str, voice: str = DEFAULT_VOICE) -> str:
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
+        raise InputError(f"{name} is {value}; allowed: {low} to {high}")
 
 
 @functools.cache
@@ -140,12 +142,12 @@ class _Engine:
         # An unknown variant is ignored by the library in silence, and after an unknown name it goes on in the old voice
         known = voice.isascii() and voice.isprintable() and (not plus or variant in _variants())
         if not known or self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
-            raise ValueError(f"voice {voice!r} is unknown to espeak-ng; examples: en-us, en-us+f2, en-gb-x-rp+m3")
+            raise InputError(f"voice {voice!r} is unknown to espeak-ng; examples: en-us, en-us+f2, en-gb-x-rp+m3")
         self._voice = voice
 
     def set_parameter(self, parameter: int, value: int) -> None:
         if self._library.espeak_SetParameter(parameter, value, 0) != _OK:
-            raise ValueError(f"espeak-ng refuses the value {value} of its parameter {parameter}")
+            raise InputError(f"espeak-ng refuses the value {value} of its parameter {parameter}")
 
     def synthesize(self, text: str) -> np.ndarray:
         """(N,) int16 at ``sample_rate``."""

@@ -24,6 +24,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from sap2.errors import InputError
 from sap2.files import atomic_folder, atomic_write
 from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
 from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, speak
@@ -57,7 +58,7 @@ def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = No
     """Write a corpus of talks to ``folder``; the same options give the same bytes.
 
     Raises:
-        ValueError: an option is out of range, a voice is unknown, or the folder holds something.
+        InputError: an option is out of range, a voice is unknown, or the folder holds something.
     """
     from tqdm import tqdm
 
@@ -138,7 +139,7 @@ def _speak_within(text: str, talk: Talk, max_seconds: float, rng: np.random.Gene
         if len(samples) + padding <= limit:
             return np.pad(samples, (0, padding))
         if rate == MAX_RATE:
-            raise ValueError(f"{text!r} is longer than {max_seconds} s even at {rate} words per minute")
+            raise InputError(f"{text!r} is longer than {max_seconds} s even at {rate} words per minute")
         rate = min(MAX_RATE, rate + 25)
 
 
