@@ -20,6 +20,7 @@ _HOOKS = {
     "swift.model": "register_model",
     "swift.template": "register_template",
     "swift.infer_engine.transformers_engine": "register_engine",
+    "swift.pipelines.infer.infer": "register_infer",
 }
 status = {"installed": False, "done": [], "errors": []}
 """For ``sap2 doctor``: whether the finder is in place, hooks that ran, and hooks that failed with the reason."""

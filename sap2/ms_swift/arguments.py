@@ -10,6 +10,8 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 
 BACKEND = "transformers"
+PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
+"""Types of ``swift rlhf`` that need no reply in a row."""
 SPOTTER = "context_pooling.spotter"
 
 
@@ -104,8 +106,10 @@ def _wrap_methods(cls: type) -> None:
 
     def counting_template(self, *args, **kwargs):
         template = get_template(self, *args, **kwargs)
-        if self.model_type == MODEL_TYPE and self.strict is False:
-            template.count_skipped_rows()
+        if self.model_type == MODEL_TYPE:
+            template.prompts_only = getattr(self, "rlhf_type", None) in PROMPT_TRAINERS
+            if self.strict is False:
+                template.count_skipped_rows()
         return template
 
     cls.get_model_kwargs = kwargs_with_settings
@@ -133,6 +137,8 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         setattr(args, name, getattr(config, name))
     _keep_columns("id" if hasattr(args, "result_path") else "transcript")
     _train_spotter(args)
+    if args.strict is False and getattr(args, "stream", False) and not getattr(args, "eval_human", True):
+        raise InputError("--strict false skips no row while it streams; allowed: --stream false, or --strict true")
     if getattr(args, "truncation_strategy", None) == "split":
         raise InputError(
             "--truncation_strategy split would part a row from its audio; allowed: delete, left, right, raise"

@@ -101,6 +101,13 @@ def register_engine() -> None:
     engine._get_model_processor = get_model_processor
 
 
+def register_infer() -> None:
+    """Let ``swift infer --strict false`` skip bad rows."""
+    from sap2.ms_swift.skipping import make_infer_skip
+
+    make_infer_skip(sys.modules["swift.pipelines.infer.infer"].SwiftInfer)
+
+
 def register_plugin() -> None:
     """Everything for ``--external_plugins``, where ms-swift has read its command line already."""
     from sap2.errors import install_excepthook
@@ -111,5 +118,7 @@ def register_plugin() -> None:
     register_model()
     register_template()
     patch_methods(sys.modules["swift.arguments.base_args.base_args"].BaseArguments)
+    if "swift.pipelines.infer.infer" in sys.modules:
+        register_infer()
     patch_accelerate()
     install_excepthook()

@@ -50,6 +50,8 @@ class SAP2Qwen2AudioTemplate(Template):
     """
 
     support_padding_free = False
+    prompts_only = False
+    """Rows may come without a reply in training too: GRPO, GKD and PPO have the model write it."""
     _skipped: torch.Tensor | None = None
 
     def init_processor(self, processor) -> None:
@@ -74,14 +76,32 @@ class SAP2Qwen2AudioTemplate(Template):
 
     def _encode_truncated(self, inputs) -> dict[str, Any]:
         try:
-            return super()._encode_truncated(inputs)
+            encoded = super()._encode_truncated(inputs)
+            labels = encoded.get("labels")
+            if self.is_training and not self.prompts_only and labels is not None and not _has_label(labels):
+                raise InputError("the row has no reply to learn from; allowed: a last turn of the assistant")
+            return encoded
         except MaxLengthError as error:
             raise RowTooLongError(
-                f"{_row_name(inputs)}: {error} Allowed: a larger --max_length, a shorter list, --truncation_strategy "
-                f"left or right, or --strict false, which skips such rows and counts them"
+                f"{_row_name(inputs)}: {error} Allowed: a larger --max_length, a shorter list or audio, or "
+                f"--strict false, which skips such rows and counts them"
             ) from None
         except InputError as error:
             raise InputError(f"{_row_name(inputs)}: {error}") from None
+
+    def _truncate(self, input_ids, labels, encoded, *args, **kwargs):
+        """As upstream, which keeps all placeholders: what it cuts may be the whole reply, and still not be enough."""
+        strategy = f"--truncation_strategy {self.truncation_strategy}"
+        whole = len(input_ids)
+        input_ids, labels = super()._truncate(input_ids, labels, encoded, *args, **kwargs)
+        if len(input_ids) > self.max_length:
+            raise MaxLengthError(
+                f"{whole} tokens, and {strategy} cannot cut them to the max_length({self.max_length}): audio and "
+                f"context are {len(input_ids)}."
+            )
+        if self.is_training and labels is not None and not _has_label(labels):
+            raise MaxLengthError(f"{whole} tokens, and {strategy} to the max_length({self.max_length}) cuts the reply.")
+        return input_ids, labels
 
     def _preprocess_inputs(self, inputs) -> None:
         if self.mode in {"vllm", "lmdeploy", "sglang"}:
@@ -181,6 +201,11 @@ class SAP2Qwen2AudioTemplate(Template):
         """
         self._skipped = torch.zeros(_SKIP_CELLS, dtype=torch.uint8).share_memory_()
         atexit.register(_print_skipped, self._skipped)
+
+
+def _has_label(labels: list[int]) -> bool:
+    """Whether a token is predicted; nothing predicts the first."""
+    return any(label != -100 for label in labels[1:])
 
 
 def _transcript(inputs) -> str:

@@ -135,6 +135,14 @@ def test_bad_rows_stop_the_run_unless_told_otherwise(parse):
     assert parse("sft", "--strict", "false").strict is False
 
 
+def test_streaming_skips_no_row(parse):
+    flags = ["--val_dataset", "test.jsonl", "--result_path", "r.jsonl", "--strict", "false"]
+    with pytest.raises(InputError, match="--strict false skips no row while it streams; allowed: --stream false"):
+        parse("infer", *flags, "--stream", "true")
+    assert parse("infer", *flags).strict is False
+    assert parse("infer", "--strict", "false", "--stream", "true").stream is True, "a person types the rows"
+
+
 def test_other_models_keep_ms_swifts_defaults(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args, _ = parse_args(InferArguments, ["--model", str(tiny), "--model_type", "qwen2_audio"])

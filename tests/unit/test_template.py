@@ -193,15 +193,49 @@ def test_max_length_counts_what_the_model_sees(make_template, training, wavs):
 
 @pytest.mark.parametrize("strategy", ["left", "right"])
 def test_truncation_keeps_the_placeholders(make_template, training, wavs, strategy):
-    long = row(f"<audio>{context('emily')}" + "filler " * 40, [wavs[0]], reply="a reply of some length")
+    long = row(f"<audio>{context('emily')}", [wavs[0]], reply="a reply of some length " * 4)
     whole = training.encode(long)
-    cut = make_template(max_length=150, truncation_strategy=strategy).encode(long)
-    assert len(cut["input_ids"]) == len(cut["labels"]) == 150 < len(whole["input_ids"])
+    shorter = len(whole["input_ids"]) - 20
+    cut = make_template(max_length=shorter, truncation_strategy=strategy).encode(long)
+    assert len(cut["input_ids"]) == len(cut["labels"]) == shorter
     for token in (training.config.audio_token_id, training.config.sap_context_token_id):
         assert cut["input_ids"].count(token) == whole["input_ids"].count(token) > 0
     assert cut["contexts"] == whole["contexts"]
     end = whole["input_ids"][-10:]
     assert (cut["input_ids"][-10:] == end) is (strategy == "left")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "max_length", "message"),
+    [
+        ("right", 150, r"^row u7: \d+ tokens, and --truncation_strategy right to the max_length\(150\) cuts the reply"),
+        ("right", 40, r"cannot cut them to the max_length\(40\): audio and context are \d+"),
+        ("left", 40, r"cannot cut them to the max_length\(40\): audio and context are \d+"),
+    ],
+)
+def test_truncation_that_leaves_nothing_to_learn_is_refused(make_template, wavs, strategy, max_length, message):
+    """The loss of such a row is no number, and the weights are none after it."""
+    long = row(f"<audio>{context('emily')}" + "filler " * 40, [wavs[0]], reply="a reply of some length", id="u7")
+    with pytest.raises(MaxLengthError, match=message) as caught:
+        make_template(max_length=max_length, truncation_strategy=strategy).encode(long)
+    assert isinstance(caught.value, InputError)
+    allowed = str(caught.value).partition("Allowed: ")[2]
+    assert allowed.startswith("a larger --max_length") and "truncation" not in allowed, "only what works is recommended"
+
+
+def test_a_row_without_a_label_is_refused(make_template, wavs):
+    bad = row("<audio>x", [wavs[0]], reply=None, id="u7")
+    template = make_template()
+    with pytest.raises(InputError, match=r"^row u7: the row has no reply to learn from; allowed"):
+        template.encode(bad)
+    template.prompts_only = True  # the model writes the reply
+    assert template.encode(bad)["input_ids"]
+
+
+def test_truncation_of_a_prompt(make_template, wavs):
+    prompt = row(f"<audio>{context('emily')}" + "filler " * 40, [wavs[0]], reply=None)
+    template = make_template("transformers", max_length=150, truncation_strategy="left")
+    assert len(template.encode(prompt)["input_ids"]) == 150
 
 
 def test_placeholder_tokens_belong_to_one_template(make_template, training):
