@@ -28,7 +28,7 @@ def load_samples(path: str | os.PathLike[str], sampling_rate: int) -> np.ndarray
     try:
         samples, _ = librosa.load(os.fspath(path), sr=sampling_rate, mono=True)
     except Exception as error:
-        raise _unreadable(path, error) from None
+        raise unreadable_audio(path, error) from None
     return samples
 
 
@@ -49,7 +49,7 @@ def probe_seconds(path: str | os.PathLike[str]) -> float:
         try:
             return float(librosa.get_duration(path=os.fspath(path)))
         except Exception as error:
-            raise _unreadable(path, error) from None
+            raise unreadable_audio(path, error) from None
 
 
 def check_audio(audio: np.ndarray, sampling_rate: int, max_samples: int, truncate: bool, name: str) -> np.ndarray:
@@ -90,8 +90,9 @@ def _check_file(path: str | os.PathLike[str]) -> None:
         raise InputError(f"audio {path} is empty (0 bytes)")
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> InputError:
+def unreadable_audio(name: str | os.PathLike[str], error: Exception) -> InputError:
+    """What to raise for an audio that no reader could read, with the first line of what the reader said."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
-        f"audio {path} cannot be read ({reason}); allowed: what libsndfile or librosa reads (wav, flac, mp3, ogg)"
+        f"audio {name} cannot be read ({reason}); allowed: what libsndfile or librosa reads (wav, flac, mp3, ogg)"
     )

@@ -24,6 +24,10 @@ SAP_TOKENS = (START_OF_CONTEXT, END_OF_CONTEXT, CONTEXT_TOKEN)
 AUDIO_TOKEN = "<|AUDIO|>"
 AUDIO_BOS = "<|audio_bos|>"
 AUDIO_EOS = "<|audio_eos|>"
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+"""The marks of ChatML, around each turn of a conversation."""
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""What ms-swift's template and Qwen2-Audio's own put in front where a row and a checkpoint say nothing."""
 AUDIO_TAG = "<audio>"
 """Marks the place of an audio in a row (ms-swift's tag)."""
 
@@ -132,3 +136,23 @@ def parse_joint_reply(reply: str) -> JointReply | None:
         return JointReply(parse_prune_reply(match["keywords"]), match["transcript"].strip())
     match = _TRANSCRIPTION.search(reply)
     return JointReply([], match["transcript"].strip()) if match else None
+
+
+def system_turn(system: str) -> str:
+    """The turn of the system in ChatML; an empty system prompt is left out."""
+    return f"{IM_START}system\n{system}{IM_END}\n" if system else ""
+
+
+def open_user_turn(user: str) -> str:
+    """The beginning of a user's turn in ChatML, or all of its text."""
+    return f"{IM_START}user\n{user}"
+
+
+def close_user_turn() -> str:
+    """The end of a user's turn in ChatML, up to where the reply begins."""
+    return f"{IM_END}\n{IM_START}assistant\n"
+
+
+def chat_text(system: str, user: str) -> str:
+    """A system prompt and one user's turn in ChatML, up to where the reply begins."""
+    return system_turn(system) + open_user_turn(user) + close_user_turn()

@@ -14,14 +14,22 @@ from sap2.data.cutting import MAX_SECONDS, SAMPLE_RATE
 from sap2.data.row_checks import RowParts
 from sap2.errors import InputError
 from sap2.lengths import audio_token_count
-from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG
+from sap2.prompts import (
+    AUDIO_BOS,
+    AUDIO_EOS,
+    AUDIO_TAG,
+    DEFAULT_SYSTEM,
+    IM_END,
+    close_user_turn,
+    open_user_turn,
+    system_turn,
+)
 from sap2.rows import find_contexts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HOP = 160  # samples of one mel frame
-SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 
 
 class TokenCounts(NamedTuple):
@@ -81,11 +89,11 @@ class TokenCounter:
 
     def _texts(self, parts: RowParts) -> list[str]:
         """The row as pieces of text between contexts and audios; delimiters are special tokens, which divide text."""
-        pieces, audio = [SYSTEM], 0
+        pieces, audio = [system_turn(DEFAULT_SYSTEM)], 0
         for text in parts.user:
             position = 0
             spans = [(context.start, context.end) for context in find_contexts(text)]
-            open_turn = "<|im_start|>user\n"
+            open_turn = open_user_turn("")
             for start, end in [*spans, (len(text), len(text))]:
                 piece = text[position:start]
                 while AUDIO_TAG in piece:
@@ -93,9 +101,9 @@ class TokenCounter:
                     piece = piece.replace(AUDIO_TAG, f"Audio {audio}: {AUDIO_BOS}{AUDIO_EOS}\n", 1)
                 pieces.append(open_turn + piece)
                 open_turn, position = "", end
-            pieces[-1] += "<|im_end|>\n<|im_start|>assistant\n"
+            pieces[-1] += close_user_turn()
         if parts.reply is not None:
-            pieces.append(parts.reply + "<|im_end|>\n")
+            pieces.append(f"{parts.reply}{IM_END}\n")
         return pieces
 
 

@@ -330,9 +330,11 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             attentions=outputs.attentions,
         )
 
-    # transformers looks for a variadic argument of exactly this name
-    def prepare_inputs_for_generation(self, *args, is_first_iteration=False, **kwargs):
-        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+    # transformers looks for a variadic argument of exactly this name, and for inputs_embeds
+    def prepare_inputs_for_generation(self, *args, inputs_embeds=None, is_first_iteration=False, **kwargs):
+        inputs = super().prepare_inputs_for_generation(
+            *args, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
         if not is_first_iteration and kwargs.get("use_cache", True):
             # upstream drops only the names it knows; the audio is in the cache by now
             for name in _PER_AUDIO:

@@ -14,7 +14,7 @@ import torch
 from swift.template import MaxLengthError, Template
 from swift.template.vision_utils import load_audio
 
-from sap2.audio import check_audio
+from sap2.audio import check_audio, unreadable_audio
 from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import NO_CONTEXT, Context, expand_contexts
@@ -265,10 +265,7 @@ def _load_audio(audio: Any, sampling_rate: int) -> np.ndarray:
     try:
         return np.asarray(load_audio(audio, sampling_rate))
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"audio {name} cannot be read ({reason}); allowed: what libsndfile or librosa reads (wav, flac, mp3, ogg)"
-        ) from None
+        raise unreadable_audio(name, error) from None
 
 
 def _looks_like_path(audio: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from sap2.errors import InputError
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -69,7 +71,7 @@ def by_halves(items: Sequence[Item], run: Callable[[Sequence[Item]], list[Made]]
 
     try:
         return list(run(items))
-    except (ValueError, OutOfMemoryError) as error:
+    except (InputError, OutOfMemoryError) as error:
         if len(items) == 1:
             return [error]
     middle = len(items) // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,9 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
+from sap2.prompts import DEFAULT_SYSTEM
 from sap2.shipped import resolve_name
 
-DEFAULT_SYSTEM = "You are a helpful assistant."
-"""What ms-swift's template and Qwen2-Audio's own put in front where a row and a checkpoint say nothing."""
 DTYPES = ("bfloat16", "float16", "float32")
 _TOWER = ".audio_tower."
 
@@ -69,6 +69,7 @@ class LoadedModel:
             device_map=None if self.device.type == "cpu" else {"": self.device},
         )
         self._peft: PeftModel | None = None
+        self._lock = threading.RLock()
         for stage, folder in folders.items():
             self._load_adapter(base, folder, stage)
         self._adapters = set(folders)
@@ -93,15 +94,19 @@ class LoadedModel:
 
     @contextlib.contextmanager
     def use(self, stage: str) -> Iterator[SAP2Qwen2AudioForConditionalGeneration]:
-        """The model as it is for that stage: with its adapter, or the base model where it has none."""
-        if self._peft is None:
-            yield self.model
-        elif stage in self._adapters:
-            self._peft.set_adapter(stage, inference_mode=True)
-            yield self.model
-        else:
-            with self._peft.disable_adapter():
+        """The model as it is for that stage: with its adapter, or the base model where it has none.
+
+        The adapter is a state of the one model, so that other threads wait until the block ends.
+        """
+        with self._lock:
+            if self._peft is None:
                 yield self.model
+            elif stage in self._adapters:
+                self._peft.set_adapter(stage, inference_mode=True)
+                yield self.model
+            else:
+                with self._peft.disable_adapter():
+                    yield self.model
 
 
 def read_settings(

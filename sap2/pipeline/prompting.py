@@ -18,9 +18,7 @@ from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import Context, expand_contexts
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
-from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN
-
-IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, chat_text
 
 
 class Heard(NamedTuple):
@@ -122,9 +120,3 @@ class Encoder:
         if any(prompt.context.ids for prompt in prompts):
             inputs.update(pad_contexts([prompt.context for prompt in prompts], pad))
         return {name: tensor.to(device) for name, tensor in inputs.items()}
-
-
-def chat_text(system: str, user: str) -> str:
-    """One user's turn in ChatML, up to where the reply begins; an empty system prompt is left out."""
-    head = f"{IM_START}system\n{system}{IM_END}\n" if system else ""
-    return f"{head}{IM_START}user\n{user}{IM_END}\n{IM_START}assistant\n"

@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from sap2.audio import load_samples, probe_seconds
 from sap2.errors import InputError
-from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
-from sap2.pipeline.decoder import Decoder, Job, Outcome, Prepared
+from sap2.pipeline.batching import plan_batches
+from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import LoadedModel, read_settings
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
-from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
+from sap2.pipeline.stages import StagePlan, plan_stages
+from sap2.pipeline.utterances import Job, Outcome
 from sap2.rows import Row
 
 
@@ -56,25 +57,18 @@ class PipelineOptions:
     num_workers: int = 4
     overwrite: bool = False
 
-    def stage_names(self) -> tuple[str, ...]:
-        """The stages, checked against the adapters.
+    def plan(self) -> StagePlan:
+        """The stages and their adapters.
 
         Raises:
             InputError: they do not fit.
         """
-        default = "prune,asr" if self.prune_adapter is not None else "asr"
-        stages = parse_stages(self.stages or default)
-        check_stages(stages, self.prune_adapter, self.asr_adapter)
-        return stages
-
-    def adapters(self) -> dict[str, str | None]:
-        """The adapter of each stage."""
-        return {stage: self.prune_adapter if stage == PRUNE else self.asr_adapter for stage in self.stage_names()}
+        return plan_stages(self.stages, self.prune_adapter, self.asr_adapter)
 
     def result_settings(self) -> dict[str, Any]:
         """What results of one file must have in common."""
         names = ("model", "prune_adapter", "asr_adapter", "max_new_tokens", "torch_dtype", "truncate_audio")
-        return {"stages": ",".join(self.stage_names()), **{name: getattr(self, name) for name in names}}
+        return {"stages": ",".join(self.plan().stages), **{name: getattr(self, name) for name in names}}
 
 
 @dataclasses.dataclass
@@ -119,9 +113,9 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
     Raises:
         InputError: options, adapters or an earlier result that do not fit. A bad row is reported instead.
     """
-    stages = options.stage_names()
-    read_settings(options.model, options.adapters())
-    found = list(read_items(options.val_dataset, stages[0]))
+    plan = options.plan()
+    read_settings(options.model, plan.adapters)
+    found = list(read_items(options.val_dataset, plan.stages[0]))
     if not found:
         raise InputError(f"{options.val_dataset} has no rows")
     with join_ranks() as rank:
@@ -183,8 +177,9 @@ class _Worker:
         device = options.device
         if device is None and rank.world > 1:
             device = _device_of(rank)
-        loaded = LoadedModel(options.model, options.adapters(), device, options.torch_dtype, options.attn_impl)
-        self.decoder = Decoder(loaded, options.stage_names(), options.max_new_tokens, options.truncate_audio)
+        plan = options.plan()
+        loaded = LoadedModel(options.model, plan.adapters, device, options.torch_dtype, options.attn_impl)
+        self.decoder = Decoder(loaded, plan.stages, options.max_new_tokens, options.truncate_audio)
 
     def plan(self, items: Sequence[Item], options: PipelineOptions, report_errors: bool) -> list[list[Item]]:
         """Batches of the whole test set, the same in every rank, whatever is done already."""
@@ -195,7 +190,7 @@ class _Worker:
                 tokens = encoder.audio_tokens(probe_seconds(item.audio))
                 lengths.append(len(encoder.prompt(item.content, "", tokens).input_ids))
                 readable.append(item)
-            except (ValueError, OSError) as error:
+            except (InputError, OSError) as error:
                 bad.append(_bad(item, error))
         if report_errors:
             self.fail(bad)
@@ -205,34 +200,16 @@ class _Worker:
     def decode(self, batches: Sequence[Sequence[Item]], workers: int, show: bool) -> None:
         """Decode and write batch by batch."""
         start = time.perf_counter()
-        total = sum(map(len, batches))
-        with tqdm(total=total, desc="decode", unit=" rows", disable=None if show else True) as bar:
-            for batch, prepared in zip(batches, read_ahead(batches, self._prepare, workers), strict=True):
-                self._decode_batch(batch, prepared)
-                self.report.seconds = time.perf_counter() - start
-                bar.update(len(batch))
-                if self.report.audio_seconds:
-                    bar.set_postfix_str(f"real-time factor {self.report.seconds / self.report.audio_seconds:.3f}")
+        for batch in self.decoder.stream(batches, self._job, workers, show, unit="rows"):
+            results = [(item, outcome) for item, outcome in batch if isinstance(outcome, Outcome)]
+            self.files.append([result_row(item, outcome) for item, outcome in results])
+            self.fail([_bad(item, error) for item, error in batch if isinstance(error, Exception)])
+            self.report.audio_seconds += sum(outcome.audio_seconds for _, outcome in results)
+            self.report.seconds = time.perf_counter() - start
 
-    def _prepare(self, item: Item) -> Prepared:
+    def _job(self, item: Item) -> Job:
         rate = self.decoder.encoder.sampling_rate
-        job = Job(item.audio, lambda: load_samples(item.audio, rate), item.keywords, item.content, item.system)
-        return self.decoder.prepare(job)
-
-    def _decode_batch(self, items: Sequence[Item], prepared: Sequence[Prepared | Exception]) -> None:
-        pairs = list(zip(items, prepared, strict=True))
-        failed = [_bad(item, made) for item, made in pairs if isinstance(made, Exception)]
-        good = [(item, made) for item, made in pairs if not isinstance(made, Exception)]
-        outcomes = by_halves([made for _, made in good], self.decoder.decode) if good else []
-        rows = []
-        for (item, _), outcome in zip(good, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                failed.append(_bad(item, outcome))
-            else:
-                rows.append(result_row(item, outcome))
-                self.report.audio_seconds += outcome.audio_seconds
-        self.files.append(rows)
-        self.fail(failed)
+        return Job(item.audio, lambda: load_samples(item.audio, rate), item.keywords, item.content, item.system)
 
     def fail(self, rows: Sequence[BadRow]) -> None:
         """Write rows that have no result, with the reason."""
@@ -241,7 +218,9 @@ class _Worker:
 
 
 def _bad(item: Item, error: Exception) -> BadRow:
-    if not isinstance(error, (ValueError, OSError, MemoryError, RuntimeError)):
+    from torch import OutOfMemoryError
+
+    if not isinstance(error, (InputError, OSError, MemoryError, OutOfMemoryError)):
         raise error
     reason = " ".join(str(error).split()) or type(error).__name__
     return BadRow(item.number, item.id, reason)
@@ -260,6 +239,7 @@ def result_row(item: Item, outcome: Outcome) -> Row:
         "keywords": item.keywords,
         "picked_keywords": outcome.reading.picked,
         "unlisted_keywords": outcome.reading.unlisted,
+        "keyword_probabilities": outcome.probabilities,
         "replies": outcome.replies,
         "prune_labels": item.prune_labels,
         "cut_off": outcome.cut_off,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,7 +17,6 @@ from sap2.prompts import (
     asr_prompt,
     joint_prompt,
     parse_joint_reply,
-    parse_prune_reply,
     prune_prompt,
 )
 from sap2.rows import find_contexts
@@ -46,31 +47,43 @@ class Reading(NamedTuple):
     unlisted: list[str]
 
 
-def parse_stages(name: str) -> tuple[str, ...]:
-    """The stages of a ``--stages`` value.
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """The stages in their order, and the adapter of each (None: the model alone)."""
+
+    adapters: dict[str, str | None]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.adapters)
+
+
+def plan_stages(
+    stages: str | None, prune_adapter: str | os.PathLike[str] | None, asr_adapter: str | os.PathLike[str] | None
+) -> StagePlan:
+    """Which stages run, and with which adapters.
+
+    Args:
+        stages: one of :data:`STAGES`; None: ``prune,asr`` with a prune adapter, else ``asr``.
+        prune_adapter, asr_adapter: LoRA checkpoints.
 
     Raises:
-        InputError: there is no such combination.
+        InputError: there is no such combination, both stages have no adapter for the first, or an adapter is given
+            that no stage would use.
     """
-    stages = STAGES.get(name.replace(" ", ""))
-    if stages is None:
-        raise InputError(f"--stages {name!r} is unknown; allowed: {' | '.join(STAGES)}")
-    return stages
-
-
-def check_stages(stages: Sequence[str], prune_adapter: str | None, asr_adapter: str | None) -> None:
-    """Refuse stages that do not fit the adapters.
-
-    Raises:
-        InputError: both stages without an adapter for the first, or an adapter that no stage would use.
-    """
-    name = ",".join(stages)
-    if PRUNE in stages and len(stages) > 1 and prune_adapter is None:
+    name = (stages or ("prune,asr" if prune_adapter is not None else "asr")).replace(" ", "")
+    if name not in STAGES:
+        raise InputError(f"--stages {stages!r} is unknown; allowed: {' | '.join(STAGES)}")
+    names = STAGES[name]
+    if len(names) > 1 and prune_adapter is None:
         raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint, prune")
-    if PRUNE not in stages and prune_adapter is not None:
+    if PRUNE not in names and prune_adapter is not None:
         raise InputError(f"--stages {name} would not use --prune-adapter {prune_adapter}; leave one of them out")
-    if set(stages) == {PRUNE} and asr_adapter is not None:
+    if names == (PRUNE,) and asr_adapter is not None:
         raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")
+    folders = {stage: prune_adapter if stage == PRUNE else asr_adapter for stage in names}
+    return StagePlan({stage: None if folder is None else os.fspath(folder) for stage, folder in folders.items()})
 
 
 def stage_content(stage: str, keywords: Sequence[str]) -> str:
@@ -86,11 +99,12 @@ def content_stage(content: str) -> str | None:
 
 
 def read_reply(stage: str, reply: str, keywords: Sequence[str]) -> Reading:
-    """What a reply says. Any text is a valid reply; a joint reply without a transcription has an empty one."""
+    """What a reply with a transcript says; a joint one without a transcription has an empty text.
+
+    What stage one replies is read by :func:`sap2.pipeline.pruners.read_pruning`.
+    """
     if stage == ASR:
         return Reading(reply, list(keywords), [])
-    if stage == PRUNE:
-        return Reading(reply, *choose_listed(parse_prune_reply(reply), keywords))
     parsed = parse_joint_reply(reply)
     if parsed is None:
         return Reading("", [], [])

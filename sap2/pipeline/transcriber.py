@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
 
 import numpy as np
-from tqdm import tqdm
 
 from sap2.audio import load_samples
 from sap2.errors import InputError
-from sap2.pipeline.batching import plan_batches, read_ahead
-from sap2.pipeline.decoder import Decoder, Job, Outcome
+from sap2.pipeline.batching import plan_batches
+from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
-from sap2.pipeline.stages import PRUNE, check_stages, parse_stages
+from sap2.pipeline.stages import PRUNE, plan_stages
 from sap2.pipeline.types import Request, Segment, Transcript
+from sap2.pipeline.utterances import Job, Outcome
 from sap2.slides.sources import TimedKeywords
 from sap2.text import clean_keywords
 
@@ -79,13 +78,11 @@ class Transcriber:
         device: str | None = None,
         progress: bool = False,
     ):
-        names = parse_stages(stages or ("prune,asr" if prune_adapter is not None else "asr"))
-        if names == (PRUNE,):
+        plan = plan_stages(stages, prune_adapter, asr_adapter)
+        if plan.stages == (PRUNE,):
             raise InputError("stages prune gives no transcript; allowed: asr, prune,asr, joint")
-        check_stages(names, prune_adapter, asr_adapter)
-        adapters = {stage: prune_adapter if stage == PRUNE else asr_adapter for stage in names}
-        loaded = LoadedModel(os.fspath(model), adapters, device, torch_dtype, attn_impl)
-        self._decoder = Decoder(loaded, names, max_new_tokens)
+        loaded = LoadedModel(os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
+        self._decoder = Decoder(loaded, plan.stages, max_new_tokens)
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
         self.progress = progress
@@ -187,17 +184,13 @@ class Transcriber:
         lengths = [piece.job.about_tokens for piece in pieces]
         batches = plan_batches(lengths, self.batch_size, self.max_batch_tokens)
         outcomes: dict[int, Outcome] = {}
-        start, heard = time.perf_counter(), 0.0
-        jobs = [[pieces[index].job for index in batch] for batch in batches]
-        with tqdm(total=len(pieces), unit=" segments", disable=None if self.progress else True) as bar:
-            for batch, prepared in zip(batches, read_ahead(jobs, self._decoder.prepare, 2), strict=True):
-                for made in prepared:
-                    if isinstance(made, Exception):
-                        raise made
-                outcomes.update(zip(batch, self._decoder.decode(prepared), strict=True))
-                heard += sum(outcomes[index].audio_seconds for index in batch)
-                bar.update(len(batch))
-                bar.set_postfix_str(f"real-time factor {(time.perf_counter() - start) / heard:.3f}")
+        stream = self._decoder.stream(
+            batches, lambda index: pieces[index].job, workers=2, show=self.progress, unit="segments"
+        )
+        for index, outcome in itertools.chain.from_iterable(stream):
+            if isinstance(outcome, Exception):
+                raise outcome
+            outcomes[index] = outcome
         return [outcomes[index] for index in range(len(pieces))]
 
 

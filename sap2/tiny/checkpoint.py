@@ -35,9 +35,15 @@ AUDIO_POSITIONS = AUDIO_SECONDS * 100 // MEL_FRAMES_PER_POSITION
 VOCABULARY_ROWS = 384
 """Rows of the embedding. More than the tokenizer's tokens, as in the real model, so that added tokens fit."""
 
-END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = (END_OF_TEXT, IM_START, IM_END, prompts.AUDIO_TOKEN, prompts.AUDIO_BOS, prompts.AUDIO_EOS)
-SYSTEM = "You are a helpful assistant."
+END_OF_TEXT = "<|endoftext|>"
+SPECIAL_TOKENS = (
+    END_OF_TEXT,
+    prompts.IM_START,
+    prompts.IM_END,
+    prompts.AUDIO_TOKEN,
+    prompts.AUDIO_BOS,
+    prompts.AUDIO_EOS,
+)
 MARKER = "config.json"
 
 
@@ -105,7 +111,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
         vocab={character: index for index, character in enumerate(alphabet)},
         merges=[],
         unk_token=END_OF_TEXT,
-        eos_token=IM_END,
+        eos_token=prompts.IM_END,
         pad_token=END_OF_TEXT,
         extra_special_tokens=list(SPECIAL_TOKENS),
         model_max_length=8192,
@@ -118,7 +124,7 @@ def prompt_phrases() -> list[str]:
     """The fixed phrases of prompts and replies, without the spaces around them."""
     templates = (prompts.PRUNE_PROMPT, prompts.ASR_PROMPT, prompts.PLAIN_ASR_PROMPT, prompts.JOINT_PROMPT)
     reply_parts = prompts.JOINT_REPLY.format(keywords="\0", transcript="\0").split("\0")
-    phrases = [SYSTEM, *(template.replace("{context}", "") for template in templates), *reply_parts]
+    phrases = [prompts.DEFAULT_SYSTEM, *(template.replace("{context}", "") for template in templates), *reply_parts]
     return list(dict.fromkeys(phrase.strip(" .\n") for phrase in phrases if phrase.strip(" .\n")))
 
 
@@ -126,7 +132,7 @@ def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2AudioConfig:
     """The sizes. Dropout is 0: a model this small underfits."""
     from transformers import Qwen2AudioConfig
 
-    end_of_text, im_end = tokenizer.convert_tokens_to_ids([END_OF_TEXT, IM_END])
+    end_of_text, im_end = tokenizer.convert_tokens_to_ids([END_OF_TEXT, prompts.IM_END])
     text = {
         "model_type": "qwen2",
         "vocab_size": VOCABULARY_ROWS,

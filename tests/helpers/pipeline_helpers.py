@@ -14,13 +14,13 @@ from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.stages import stage_content
+from sap2.prompts import DEFAULT_SYSTEM as SYSTEM
 
 LLM_AND_PROJECTOR = (
     r"^(model\.language_model.*\.(q_proj|k_proj|v_proj|o_proj|up_proj|gate_proj|down_proj)"
     r"|model\.multi_modal_projector\.linear)$"
 )
 TOWER_TOO = LLM_AND_PROJECTOR[:-2] + r"|model\.audio_tower.*\.(q_proj|v_proj|fc1))$"
-SYSTEM = "You are a helpful assistant."
 
 
 def make_adapter(

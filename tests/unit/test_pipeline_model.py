@@ -16,12 +16,15 @@ from transformers import GenerationConfig
 from sap2.audio import load_samples
 from sap2.data.extract_predicted_keywords import extract_predicted_keywords
 from sap2.model.context import Context, tokenize_context
-from sap2.pipeline.decoder import Decoder, Job
-from sap2.pipeline.decoding import decode_replies, greedy_config
+from sap2.pipeline.decoder import Decoder
+from sap2.pipeline.engines.base import Reply
+from sap2.pipeline.engines.transformers import greedy_config, read_replies
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
+from sap2.pipeline.pruners import Pruning, RankedKeyword
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.stages import stage_content
+from sap2.pipeline.utterances import Job
 from sap2.prompts import joint_reply
 from sap2.rowfiles import read_rows
 
@@ -121,7 +124,13 @@ def test_replies_are_read_as_ms_swift_reads_them(engines):
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     expected = [template.decode_generate_ids([token for token in row if token != pad]) for row in ids.tolist()]
-    assert decode_replies(ids, tokenizer)[0] == expected
+    steps = torch.arange(float(width)).neg()[:, None].expand(width, len(rows))
+    replies = read_replies(ids, steps, tokenizer)
+    assert [reply.text for reply in replies] == expected
+    assert [reply.complete for reply in replies] == [True] * 5
+    ended = replies[0]
+    assert ended.pieces == [*map(tokenizer.decode, words), "<|im_end|>"]
+    assert ended.log_probs == [-float(step) for step in range(len(words) + 1)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -218,11 +227,51 @@ def test_a_reply_cut_off_is_told(loaded, wavs):
     assert set(outcome.seconds) == {"audio", "prune", "asr"}
 
 
-def test_joint_replies_are_taken_apart(monkeypatch, tiny, asr, wavs):
-    decoder = Decoder(LoadedModel(str(tiny), {"joint": asr}), ("joint",), 4)
-    monkeypatch.setattr(decoder, "_generate", lambda *_: ([joint_reply(["amy", "zoe"], "hi amy")], [True]))
+def test_joint_replies_of_any_engine_are_taken_apart(tiny, asr, wavs):
+    class Engine:
+        def generate(self, stage, prompts, max_new_tokens):
+            assert (stage, max_new_tokens) == ("joint", 4)
+            assert [tuple(p.embeddings.shape) for p in prompts] == [(len(p.input_ids), 128) for p in prompts]
+            return [Reply(joint_reply(["amy", "zoe"], "hi amy"), True, [], [])]
+
+    decoder = Decoder(LoadedModel(str(tiny), {"joint": asr}), ("joint",), 4, engine=Engine())
     (outcome,) = decoder.decode([decoder.prepare(job(wavs[0]))])
     assert outcome.reading == ("hi amy", ["amy"], ["zoe"])
+
+
+def test_a_second_pruner_plugs_in(loaded, wavs):
+    """One that looks at the speech itself, and asks the model nothing."""
+
+    class Loudest:
+        asks_model = False
+
+        def prune(self, hearing, utterances):
+            speech, mask = hearing.speech("prune")
+            assert speech.shape[0] == mask.shape[0] == len(utterances)
+            ranked = [RankedKeyword("amy", 0.9), RankedKeyword("eve", 0.5)]
+            return [Pruning(ranked, ["eve", "amy"], []) for _ in utterances]
+
+    decoder = Decoder(loaded, ("prune", "asr"), TOKENS, pruner=Loudest())
+    (outcome,) = decoder.decode([decoder.prepare(job(wavs[0]))])
+    told = Decoder(loaded, ("asr",), TOKENS)
+    (expected,) = told.decode([told.prepare(job(wavs[0], ["eve", "amy"]))])
+    assert outcome.replies == expected.replies and outcome.reading.picked == ["eve", "amy"]
+    assert outcome.probabilities == {"amy": 0.9, "eve": 0.5} and outcome.audio_tower_runs == 1
+
+
+def test_probabilities_are_those_of_the_model(loaded, wavs):
+    decoder = Decoder(loaded, ("prune",), TOKENS)
+    (outcome,) = decoder.decode([decoder.prepare(job(wavs[0]))])
+    encoder, content = decoder.encoder, stage_content("prune", KEYWORDS)
+    heard = encoder.hear(load_samples(wavs[0], 16_000), "a")
+    prompt = encoder.prompt(content, SYSTEM, heard.tokens)
+    reply = encoder.tokenizer("bob,", add_special_tokens=False)["input_ids"]
+    inputs = encoder.collate([prompt._replace(input_ids=prompt.input_ids + reply)], torch.device("cpu"))
+    inputs |= {"input_features": heard.features[None], "feature_attention_mask": heard.mask[None]}
+    with loaded.use("prune") as model, torch.inference_mode():
+        log_probs = model(**inputs).logits[0, -len(reply) - 1 : -1].log_softmax(-1)
+    expected = log_probs.gather(-1, torch.tensor(reply)[:, None]).sum().exp().item()
+    assert outcome.probabilities == {"bob": pytest.approx(expected, abs=2e-4)}
 
 
 # adapters and settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_rows import prune_row, write_jsonl
 
+from sap2.errors import InputError
 from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
+from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.items import BadRow, read_items
-from sap2.pipeline.stages import STAGES, check_stages, content_stage, parse_stages, read_reply, stage_content
+from sap2.pipeline.pruners import read_pruning
+from sap2.pipeline.stages import content_stage, plan_stages, read_reply, stage_content
 from sap2.prompts import joint_reply, parse_prune_reply
 
 KEYWORDS = ["emily,", "Emily.", "wozniak", "none", "apple.", "x"]
@@ -29,9 +33,9 @@ def test_a_wording_of_ones_own_is_no_stage():
 
 
 def test_unknown_stages_are_refused():
-    assert parse_stages("prune, asr") == ("prune", "asr")
+    assert plan_stages("prune, asr", "a", None).adapters == {"prune": "a", "asr": None}
     with pytest.raises(ValueError, match=r"'asr,prune' is unknown; allowed: asr \| prune,asr \| joint"):
-        parse_stages("asr,prune")
+        plan_stages("asr,prune", None, None)
 
 
 @pytest.mark.parametrize(
@@ -45,21 +49,34 @@ def test_unknown_stages_are_refused():
 )
 def test_adapters_that_no_stage_uses_are_refused(stages, prune, asr, message):
     with pytest.raises(ValueError, match=message):
-        check_stages(STAGES[stages], prune, asr)
+        plan_stages(stages, prune, asr)
 
 
 def test_a_model_that_was_trained_whole_needs_no_adapter():
     for stages in ("prune", "asr", "joint"):
-        check_stages(STAGES[stages], None, None)
+        assert plan_stages(stages, None, None).stages == (stages,)
 
 
 def test_replies_are_read_against_the_list():
     keywords = ["Emily", "wozniak", "apple ii"]
-    assert read_reply("prune", "apple II, emily, ghost.", keywords)[1:] == (["Emily", "apple ii"], ["ghost"])
-    assert read_reply("prune", "none", keywords)[1:] == ([], [])
+    assert read_pruning(said("apple II, emily, ghost."), keywords)[1:3] == (["Emily", "apple ii"], ["ghost"])
+    assert read_pruning(said("none"), keywords)[:3] == ([], [], [])
     assert read_reply("asr", "hi emily", keywords) == ("hi emily", keywords, [])
     assert read_reply("joint", joint_reply(["wozniak"], "hi wozniak"), keywords) == ("hi wozniak", ["wozniak"], [])
     assert read_reply("joint", "gibberish", keywords) == ("", [], [])
+
+
+def said(text, pieces=(), log_probs=()):
+    return Reply(text, True, list(pieces), list(log_probs))
+
+
+def test_keywords_are_ranked_by_the_probability_of_their_part_of_the_reply():
+    pieces = ["wo", "z", ",", " emily", ",", " ghost", "<|im_end|>"]
+    log_probs = [math.log(p) for p in (0.5, 1.0, 0.5, 0.8, 1.0, 0.1, 1.0)]
+    pruning = read_pruning(said("woz, emily, ghost", pieces, log_probs), ["emily", "bob", "woz"])
+    assert [pick.keyword for pick in pruning.ranked] == ["emily", "woz"]
+    assert [pick.probability for pick in pruning.ranked] == pytest.approx([0.8, 0.25])
+    assert pruning.picked == ["emily", "woz"] and pruning.unlisted == ["ghost"]
 
 
 @given(st.lists(st.sampled_from(KEYWORDS), max_size=4), st.text(max_size=30))
@@ -74,7 +91,7 @@ def test_keywords_are_matched_as_between_two_runs(listed, noise):
     from sap2.data.extract_predicted_keywords import ExtractReport
 
     table.keep_unknown, table.report = False, ExtractReport()
-    picked, unlisted = read_reply("prune", f"{noise}, emily, WOZNIAK.", keywords)[1:]
+    picked, unlisted = read_pruning(said(f"{noise}, emily, WOZNIAK."), keywords)[1:3]
     assert table._choose(predicted, keywords) == picked
     assert table.report.unlisted == len(unlisted)
 
@@ -167,7 +184,7 @@ def test_what_is_read_ahead_comes_in_order_and_errors_take_their_place():
 def test_one_bad_item_does_not_take_its_batch_with_it():
     def run(items):
         if 13 in items:
-            raise ValueError("bad luck")
+            raise InputError("bad luck")
         return [item * 2 for item in items]
 
     results = by_halves([1, 13, 3, 4, 5], run)

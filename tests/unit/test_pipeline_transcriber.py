@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from pipeline_rows import KEYWORDS, TOKENS
@@ -59,6 +61,16 @@ def test_a_segment_is_offered_the_keywords_of_its_own_time(transcriber, talk):
     segments = transcriber.transcribe(talk, keywords=["eve"], slides=slides).segments
     assert segments[0].picked_keywords == ["bob"] and segments[0].keywords == 2
     assert [segment.picked_keywords for segment in segments[2:]] == [[], []]
+
+
+def test_several_threads_get_the_same_text_as_one(transcriber, speeches):
+    """The adapter in use is a state of the one model."""
+    asked = [(speech, keywords) for speech in speeches for keywords in (KEYWORDS, ["bob"])] * 2
+    alone = [transcriber.transcribe(*request) for request in asked[: len(asked) // 2]] * 2
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda request: transcriber.transcribe(*request), asked))
+    assert [t.text for t in together] == [t.text for t in alone]
+    assert [t.picked_keywords for t in together] == [t.picked_keywords for t in alone]
 
 
 def test_silence_is_an_empty_transcript(transcriber):

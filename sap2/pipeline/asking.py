@@ -1,0 +1,131 @@
+"""What the stages ask the model: a batch's audio, heard once, and a stage's question about each of its utterances."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sap2.model.encoder import trim_features
+from sap2.pipeline.engines.base import EmbeddedPrompt, Engine, Reply
+from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.prompting import Encoder, Heard, Prompt
+from sap2.pipeline.stages import stage_content
+from sap2.pipeline.utterances import Job, Utterance
+
+
+class Hearing:
+    """What the audio tower makes of the audio of a batch: once, or for each stage where an adapter changes the tower.
+
+    Args:
+        loaded: model and adapters.
+        heard: A audios.
+
+    Attributes:
+        mask: (A, frames), 1 for a valid mel frame.
+        seconds: time spent in the tower.
+    """
+
+    def __init__(self, loaded: LoadedModel, heard: Sequence[Heard]):
+        self._loaded = loaded
+        features, mask = trim_features(torch.stack([h.features for h in heard]), torch.stack([h.mask for h in heard]))
+        self._features, self.mask = features.to(loaded.device), mask.to(loaded.device)
+        self._states: dict[str, Tensor] = {}
+        self.seconds = 0.0
+
+    @property
+    def tower_runs(self) -> int:
+        """How often the audio tower heard the batch."""
+        return len(self._states)
+
+    def states(self, stage: str) -> Tensor:
+        """The tower's output (A, T, tower width) with that stage's adapter."""
+        key = "" if self._loaded.tower_shared else stage
+        if key not in self._states:
+            start = time.perf_counter()
+            with self._loaded.use(stage) as model:
+                states = self._states[key] = model.model.encode_audio(self._features, self.mask)
+            if states.is_cuda:
+                torch.cuda.synchronize(states.device)  # for the time of the stage
+            self.seconds += time.perf_counter() - start
+        return self._states[key]
+
+    def speech(self, stage: str) -> tuple[Tensor, Tensor]:
+        """Speech embeddings (A, T, D) as the language model sees them with that stage's adapter, and mask (A, T)."""
+        states = self.states(stage)
+        with self._loaded.use(stage) as model:
+            return model.model.get_speech_features(None, self.mask, states)
+
+    def embed(self, stage: str, encoder: Encoder, prompts: Sequence[Prompt]) -> list[EmbeddedPrompt]:
+        """The prompts of a stage, one for each audio, with speech and pooled context in the place of their tokens."""
+        states = self.states(stage)
+        inputs = encoder.collate(prompts, self._loaded.device)
+        ids = inputs["input_ids"]
+        with self._loaded.use(stage) as model:
+            embeddings, _ = model.model.merge_inputs(
+                input_ids=ids,
+                inputs_embeds=model.get_input_embeddings()(ids),
+                input_features=None,
+                feature_attention_mask=self.mask,
+                context_input_ids=inputs.get("context_input_ids"),
+                context_attention_mask=inputs.get("context_attention_mask"),
+                audio_hidden_states=states,
+                context_spellings=inputs.get("context_spellings"),
+            )
+        return [
+            EmbeddedPrompt(prompt.input_ids, row[-len(prompt.input_ids) :])
+            for prompt, row in zip(prompts, embeddings, strict=True)
+        ]
+
+
+class Asker:
+    """Writes prompts, embeds them and has an engine reply.
+
+    Args:
+        encoder: makes token ids.
+        engine: generates.
+        systems: the system prompt of each stage.
+        max_new_tokens: longest reply.
+    """
+
+    def __init__(self, encoder: Encoder, engine: Engine, systems: dict[str, str], max_new_tokens: int):
+        self.encoder = encoder
+        self.engine = engine
+        self.systems = systems
+        self.max_new_tokens = max_new_tokens
+
+    def first_prompt(self, stage: str, job: Job, audio_tokens: int) -> Prompt:
+        """The prompt of the first stage, which a row may have written itself.
+
+        Raises:
+            InputError: what is wrong with it.
+        """
+        content = job.content if job.content is not None else stage_content(stage, job.keywords)
+        system = job.system if job.system is not None else self.systems[stage]
+        return self.encoder.prompt(content, system, audio_tokens)
+
+    def ask(self, stage: str, hearing: Hearing, utterances: Sequence[Utterance]) -> list[Reply]:
+        """Put the stage's question about each utterance of the batch; note and return the replies.
+
+        Raises:
+            InputError: a keyword list is too long for the model.
+        """
+        prompts = [self._prompt(stage, utterance) for utterance in utterances]
+        room = self.encoder.max_length - max(len(prompt.input_ids) for prompt in prompts)
+        embedded = hearing.embed(stage, self.encoder, prompts)
+        replies = self.engine.generate(stage, embedded, min(self.max_new_tokens, room))
+        for utterance, reply in zip(utterances, replies, strict=True):
+            utterance.note(stage, reply)
+        return replies
+
+    def _prompt(self, stage: str, utterance: Utterance) -> Prompt:
+        """That of the first stage is encoded already; the next one's depends on what stage one picked."""
+        prompt, utterance.prompt = utterance.prompt, None
+        if prompt is not None:
+            given = utterance.job.content
+            utterance.content = given if given is not None else stage_content(stage, utterance.keywords)
+            return prompt
+        utterance.content = stage_content(stage, utterance.keywords)
+        return self.encoder.prompt(utterance.content, self.systems[stage], utterance.heard.tokens)

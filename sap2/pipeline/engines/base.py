@@ -1,0 +1,54 @@
+"""The seam between our model, which hears, pools and embeds, and the language model, which generates.
+
+An engine gets prompts as the embeddings that the language model reads (speech and pooled context in place), and the
+stage, which tells the adapter. To add one, write a class with :class:`Engine`'s method in a module of this folder and
+hand it to :class:`sap2.pipeline.decoder.Decoder`. Stages, batches, results and errors know nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class EmbeddedPrompt(NamedTuple):
+    """One prompt.
+
+    Attributes:
+        input_ids: its S token ids, placeholders included; a repetition penalty looks at them.
+        embeddings: (S, D), what the language model reads.
+    """
+
+    input_ids: list[int]
+    embeddings: Tensor
+
+
+class Reply(NamedTuple):
+    """One reply.
+
+    Attributes:
+        text: without the token that ends it.
+        complete: whether it came to its end; False where it reached the limit of tokens.
+        pieces: the text of each token, the one that ends the reply included.
+        log_probs: of each token, given all before it.
+    """
+
+    text: str
+    complete: bool
+    pieces: list[str]
+    log_probs: list[float]
+
+
+class Engine(Protocol):
+    """Greedy decoding with one base model and an adapter for each stage."""
+
+    def generate(self, stage: str, prompts: Sequence[EmbeddedPrompt], max_new_tokens: int) -> list[Reply]:
+        """Replies in the order of the prompts.
+
+        Args:
+            stage: whose adapter speaks; the base model where the stage has none.
+            max_new_tokens: longest reply.
+        """
+        ...

@@ -1,0 +1,99 @@
+"""One utterance on its way through the stages: what is to be done, what is known so far, what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sap2.pipeline.engines.base import Reply
+from sap2.pipeline.prompting import Heard, Prompt
+from sap2.pipeline.stages import Reading
+
+
+class Job(NamedTuple):
+    """One utterance to decode.
+
+    Attributes:
+        id: for messages and results.
+        load: gives (samples,) at the model's rate; called when the utterance's turn comes.
+        keywords: clean, to pick from.
+        content: the user's turn of the first stage, where it is not to be written from the keywords.
+        system: the system prompt of the first stage, where it is not the checkpoint's.
+        about_tokens: about how long the first prompt is, to put utterances of like length together.
+    """
+
+    id: str
+    load: Callable[[], np.ndarray]
+    keywords: Sequence[str]
+    content: str | None = None
+    system: str | None = None
+    about_tokens: int = 0
+
+
+class Prepared(NamedTuple):
+    """A job whose audio was heard and whose first prompt is encoded (None where the first stage asks nothing)."""
+
+    job: Job
+    heard: Heard
+    prompt: Prompt | None
+
+
+@dataclasses.dataclass
+class Utterance:
+    """What the stages of one utterance share.
+
+    Attributes:
+        job, heard: what is decoded.
+        prompt: of the next stage, where it is encoded already.
+        keywords: what the next stage is told; in the end what the last one was told or picked.
+        unlisted: what stage one named though the list lacks it.
+        probabilities: of the keywords that stage one ranked, the likeliest first.
+        content: the user's turn of the last question.
+        text: the last reply, understood.
+        replies: what the model said, by stage.
+        cut_off: stages whose reply reached the limit of tokens.
+    """
+
+    job: Job
+    heard: Heard
+    prompt: Prompt | None
+    keywords: list[str]
+    unlisted: list[str] = dataclasses.field(default_factory=list)
+    probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
+    content: str = ""
+    text: str = ""
+    replies: dict[str, str] = dataclasses.field(default_factory=dict)
+    cut_off: list[str] = dataclasses.field(default_factory=list)
+
+    def note(self, stage: str, reply: Reply) -> None:
+        """Keep what the model said."""
+        self.replies[stage] = reply.text
+        if not reply.complete:
+            self.cut_off.append(stage)
+
+
+class Outcome(NamedTuple):
+    """What came out for one job.
+
+    Attributes:
+        replies: what the model said, by stage.
+        reading: the last stage's reply, understood; picked and unlisted keywords are of the stage that picks.
+        probabilities: of the keywords that stage one ranked, the likeliest first.
+        content: the user's turn of the last stage.
+        seconds: computing time by stage (``audio``, ``prune``, …), the batch's divided by its size.
+        audio_tower_runs: how often the audio tower heard the utterance.
+        cut_off: stages whose reply reached the limit of tokens.
+        audio_seconds: length of the audio.
+    """
+
+    replies: dict[str, str]
+    reading: Reading
+    probabilities: dict[str, float]
+    content: str
+    seconds: dict[str, float]
+    audio_tower_runs: int
+    cut_off: list[str]
+    audio_seconds: float
