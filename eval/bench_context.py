@@ -31,6 +31,8 @@ AUDIO_TOKENS = 750
 MEL_FRAMES = 3000
 PROMPT_TOKENS = 40
 REPLY_TOKENS = 40
+KEYWORD_TOKENS, KEYWORD_LETTERS = 4, 9
+"""Of a keyword and its separator, and of its spelling."""
 CONTEXT_ID = 2
 AUDIO_ID = 1
 LORA_TARGETS = r".*(language_model.*(q|k|v|o|gate|up|down)_proj|multi_modal_projector\.linear)$"
@@ -105,7 +107,9 @@ def make_inputs(args: argparse.Namespace, variant: Variant) -> dict[str, torch.T
     if variant.length:
         shape = (args.batch, variant.length)
         inputs["context_input_ids"] = torch.randint(3, vocabulary, shape, generator=generator)
-        inputs["context_attention_mask"] = torch.ones(shape, dtype=torch.long)
+        inputs["context_attention_mask"] = (torch.arange(variant.length) // KEYWORD_TOKENS + 1).expand(shape)
+        letters = (args.batch, -(-variant.length // KEYWORD_TOKENS), KEYWORD_LETTERS)
+        inputs["context_spellings"] = torch.randint(98, 124, letters, generator=generator)
     return {name: value.to(args.device) for name, value in inputs.items()}
 
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sap2.model.search import STEP, UNREACHED, best_paths, build_trie, frame_scores
+
 SYMBOLS = 257
 """Blank, then the 256 bytes."""
 WIDTH = 128
@@ -89,31 +91,15 @@ def keyword_salience(log_probs: Tensor, speech_mask: Tensor, spellings: Tensor) 
 
     Args:
         log_probs: (A, T, symbols) of the spotter.
-        speech_mask: (A, T), True = valid.
+        speech_mask: (A, T), True = valid; the valid frames come first.
         spellings: (A, K, n) symbols, 0 = padding.
 
     Returns:
         (A, K), at most 0; -inf where a keyword has no symbol or does not fit into the frames.
     """
-    audios, count, longest = spellings.shape
-    lengths = (spellings > 0).sum(-1)
-    # a keyword's states: its symbols with a blank between each two
-    states = spellings.new_zeros((audios, count, 2 * longest - 1))
-    states[..., ::2] = spellings
-    may_skip = torch.zeros_like(states, dtype=torch.bool)
-    may_skip[..., 2::2] = spellings[..., 1:] != spellings[..., :-1]  # between equal symbols the blank is needed
-    last = (2 * lengths - 2).clamp(min=0).unsqueeze(-1)
-    relative = log_probs - log_probs.amax(-1, keepdim=True)
-    paths = relative.new_full(states.shape, -torch.inf)
-    best = relative.new_full((audios, count, 1), -torch.inf)
-    for frame in range(relative.shape[1]):
-        emitted = relative[:, frame].gather(1, states.flatten(1)).view_as(states)
-        entered = nn.functional.pad(paths, (1, 0), value=0.0)[..., :-1]  # the first state can be entered at any time
-        skipped = nn.functional.pad(paths, (2, 0), value=-torch.inf)[..., :-2].masked_fill(~may_skip, -torch.inf)
-        paths = torch.maximum(torch.maximum(paths, entered), skipped) + emitted
-        ended = paths.gather(-1, last)
-        best = torch.where(speech_mask[:, frame, None, None], torch.maximum(best, ended), best)
-    return (best.squeeze(-1) / lengths.clamp(min=1)).masked_fill(lengths == 0, -torch.inf)
+    best = best_paths(frame_scores(log_probs), speech_mask, build_trie(spellings.cpu().numpy()))
+    lengths = (spellings > 0).sum(-1).clamp(min=1)
+    return (best * STEP / lengths).masked_fill(best == UNREACHED, -torch.inf)
 
 
 def spotting_loss(log_probs: Tensor, speech_mask: Tensor, transcripts: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ integers (:class:`Vocabulary`); a list of word lists is stored flat, with U + 1 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from sap2.compiling import compiled
 from sap2.errors import InputError
 
 MATCH, SUBSTITUTION, INSERTION, DELETION = range(4)
@@ -70,18 +70,10 @@ class Vocabulary(dict[str, int]):
         return Words(ids, offsets)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile, and keep the machine code on disk where there is a place for it (beside this file or in the home)."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # no folder to write to
-        return numba.njit(function)
-
-
 # The compiled functions take flat arrays that are made outside: that compiles in a third of the time.
 
 
-@_compiled
+@compiled
 def _fill_table(ref, first_ref, n, hyp, first_hyp, m, costs, steps, distance):
     """Prefix table of one pair: ``steps[i * (m + 1) + j]`` is the operation that reaches cell (i, j) at least cost."""
     sub_cost, ins_cost, del_cost, deletion_first = costs
@@ -118,7 +110,7 @@ def _fill_table(ref, first_ref, n, hyp, first_hyp, m, costs, steps, distance):
             steps[row + j] = step
 
 
-@_compiled
+@compiled
 def _trace_back(steps, n, m, operations, end):
     """Write the operations of the path to cell (n, m) backwards, so that they end at ``end``; returns their start."""
     i, j = n, m
@@ -133,7 +125,7 @@ def _trace_back(steps, n, m, operations, end):
     return end
 
 
-@_compiled
+@compiled
 def _align_all(refs, ref_offsets, hyps, hyp_offsets, costs, steps, distance, operations, offsets):
     """Fill ``operations`` from its end, last utterance first, so that utterance u has [offsets[u], offsets[u + 1])."""
     utterances = offsets.size - 1
@@ -145,7 +137,7 @@ def _align_all(refs, ref_offsets, hyps, hyp_offsets, costs, steps, distance, ope
         offsets[u] = _trace_back(steps, n, m, operations, offsets[u + 1])
 
 
-@_compiled
+@compiled
 def _count_all(operations, op_offsets, ref_biased, ref_offsets, hyp_biased, hyp_offsets, counts):
     """Add up ``counts[u, 4 * biased + column]``."""
     for u in range(op_offsets.size - 1):

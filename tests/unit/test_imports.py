@@ -15,11 +15,12 @@ RUN_THE_MODEL = {
     "eval.bench_pooling",
     "eval.bench_context",
     "eval.bench_pipeline",
+    "eval.bench_search",
     "eval.ablation",
     "eval.ablation_report",
 }
 """Commands of eval/ that run the model."""
-LIGHT = {"errors", "files", "lengths", "prompts", "rowfiles", "rows", "shipped", "tables", "text"}
+LIGHT = {"compiling", "errors", "files", "lengths", "prompts", "rowfiles", "rows", "shipped", "tables", "text"}
 """The first layer: modules of sap2 that need the standard library alone."""
 
 

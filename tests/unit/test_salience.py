@@ -13,6 +13,7 @@ from torch import nn
 from sap2.lengths import pooled_length
 from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.pooling.salience import KEPT, mean_at, spend_budget
+from sap2.model.search import STEP, frame_scores
 from sap2.model.spotter import (
     LONGEST_KEYWORD,
     SYMBOLS,
@@ -39,7 +40,7 @@ def salience_of(log_probs: torch.Tensor, *keywords: str, frames: int | None = No
 
 def slow_salience(log_probs, symbols):
     """The best path written as a recursion over all of them."""
-    relative = (log_probs[0] - log_probs[0].amax(-1, keepdim=True)).tolist()
+    relative = (frame_scores(log_probs)[0] * STEP).tolist()
     states = [symbol for letter in symbols for symbol in (letter, 0)][:-1]
     best = -math.inf
 
