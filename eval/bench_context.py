@@ -107,7 +107,7 @@ def make_inputs(args: argparse.Namespace, variant: Variant) -> dict[str, torch.T
     if variant.length:
         shape = (args.batch, variant.length)
         inputs["context_input_ids"] = torch.randint(3, vocabulary, shape, generator=generator)
-        inputs["context_attention_mask"] = (torch.arange(variant.length) // KEYWORD_TOKENS + 1).expand(shape)
+        inputs["context_keyword_numbers"] = (torch.arange(variant.length) // KEYWORD_TOKENS + 1).expand(shape)
         letters = (args.batch, -(-variant.length // KEYWORD_TOKENS), KEYWORD_LETTERS)
         inputs["context_spellings"] = torch.randint(98, 124, letters, generator=generator)
     return {name: value.to(args.device) for name, value in inputs.items()}

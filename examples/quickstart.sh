@@ -37,7 +37,7 @@ NPROC_PER_NODE=2 DS_ACCELERATOR=cpu quietly "$RUN/train.log" swift sft --model s
     --model_type sap_qwen2_audio --dataset "$RUN/train.jsonl" "$RUN/train.plain.jsonl" --max_steps "$STEPS" \
     --per_device_train_batch_size 6 --gradient_accumulation_steps 1 --max_length 4096 --output_dir "$RUN/out" \
     --add_version false --train_type lora --freeze_llm false --freeze_vit true --freeze_aligner false --lora_rank 8 \
-    --sap_window_size 2 --compressor_hidden_size 128 --num_attention_heads 4 --deepspeed zero2 \
+    --sap_pooling salience --sap_window_size 2 --compressor_hidden_size 128 --num_attention_heads 4 --deepspeed zero2 \
     --learning_rate 1e-3 --warmup_ratio 0.05 --gradient_checkpointing false --vit_gradient_checkpointing false \
     --logging_steps 20 --save_steps "$STEPS" --dataloader_num_workers 0 --report_to none --check_model false
 CHECKPOINT=$RUN/out/checkpoint-$STEPS

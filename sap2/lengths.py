@@ -20,6 +20,16 @@ def audio_token_count(mel_frames: int) -> int:
     return ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
+SALIENCE_MIN_POSITIONS = 64
+"""Embeddings that ``salience`` compresses a context to at least, unless told otherwise: it keeps keywords whole, which
+needs room, and a list that short costs little as it is."""
+
+
+def least_positions(pooling: str | None) -> int:
+    """Embeddings that a pooling compresses a context to at least, where no ``sap_min_positions`` says so."""
+    return SALIENCE_MIN_POSITIONS if pooling == "salience" else 0
+
+
 def pooled_length(length: int, window_size: int, min_positions: int = 0) -> int:
     """Embeddings that ``length`` context tokens become: ceil(L/w), but no fewer than ``min_positions`` (or all)."""
     return max(-(-length // window_size), min(length, min_positions))

@@ -69,16 +69,14 @@ def upstream(tiny):
 
 @pytest.fixture(scope="session")
 def shared_model(tiny):
-    from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration
+    from sap2 import SAP2Qwen2AudioForConditionalGeneration
 
-    config = SAP2Qwen2AudioConfig.from_pretrained(tiny)
-    config.sap_pooling = "attention"
-    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, config=config)
+    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
 
 
 @pytest.fixture
 def model(shared_model):
-    """The tiny checkpoint in our class, as loaded, in evaluation mode, with the paper's pooling."""
+    """The tiny checkpoint in our class, as loaded, in evaluation mode."""
     yield shared_model.eval()
     shared_model.zero_grad()
 

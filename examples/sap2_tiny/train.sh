@@ -43,7 +43,7 @@ say "3. lists of 8 to 64 names, and the spotter"
 [ -f "$RUN/long.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows $((24 * LONG)) \
     --stages 0.15:8,0.85:8-64 --seed 2 --output "$RUN/long.jsonl"
 train long "$LONG" --model "$RUN/short-model" --dataset "$RUN/long.jsonl" "${whole[@]}" --sap_window_size 1 \
-    --sap_pooling salience --learning_rate 8e-4 --warmup_steps 50 --lr_scheduler_type cosine
+    --sap_pooling salience --sap_min_positions 0 --learning_rate 8e-4 --warmup_steps 50 --lr_scheduler_type cosine
 [ -d "$RUN/sap2-tiny" ] || python examples/sap2_tiny/export.py "$RUN/long/checkpoint-$LONG" "$RUN/sap2-tiny"
 
 say "4. the two LoRA stages, as users train them: lists of 1 to 500 names"
@@ -57,7 +57,7 @@ rows asr --tasks asr=0.85,plain=0.15 --seed 5
 for stage in prune asr; do
     # 64 positions for up to 2,048 tokens, 125 for 4,000: of a long list it reads little but what the speech holds
     train $stage "$LORA" --model "$RUN/sap2-tiny" --dataset "$RUN/$stage.jsonl" "${lora[@]}" \
-        --sap_window_size "$WINDOW" --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
+        --sap_pooling salience --sap_window_size "$WINDOW" --sap_min_positions 64 --learning_rate 2e-3 --warmup_ratio 0.05
     [ -d "$RUN/sap2-tiny-$stage" ] ||
         python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-$LORA" "$RUN/sap2-tiny-$stage"
 done

@@ -13,7 +13,8 @@ NPROC_PER_NODE="$GPUS" swift sft \
     --num_train_epochs 1 --max_length "$MAX_LENGTH" --per_device_train_batch_size "$BATCH" \
     --gradient_accumulation_steps "$ACCUMULATION" --learning_rate 1e-4 --warmup_ratio 0.05 \
     --train_type lora --lora_rank 8 --freeze_llm false --freeze_vit true --freeze_aligner false \
-    --sap_window_size 2 --torch_dtype bfloat16 --deepspeed zero2 \
+    --sap_pooling attention --sap_window_size 2 --compressor_hidden_size 4096 --num_attention_heads 4 \
+    --torch_dtype bfloat16 --deepspeed zero2 \
     --save_steps "$STEPS_BETWEEN_SAVES" --output_dir "$WORK/joint" --add_version false
 
 torchrun --nproc_per_node "$GPUS" -m sap2.cli pipeline --stages joint \

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sap2.data.cutting import MAX_SECONDS, SAMPLE_RATE
 from sap2.data.row_checks import RowParts
 from sap2.errors import InputError
-from sap2.lengths import audio_token_count
+from sap2.lengths import audio_token_count, least_positions
 from sap2.prompts import (
     AUDIO_BOS,
     AUDIO_EOS,
@@ -64,7 +64,8 @@ class TokenCounter:
         folder = Path(model)
         config = _read(folder / "config.json")
         self.window = window if window is not None else config.get("sap_window_size", 2)
-        self.min_positions = config.get("sap_min_positions", 0)
+        least = config.get("sap_min_positions")
+        self.min_positions = least_positions(config.get("sap_pooling")) if least is None else least
         if not isinstance(self.window, int) or self.window < 1:
             raise InputError(f"window {self.window!r} must be a whole number from 1")
         self.max_seconds = float(_read(folder / "preprocessor_config.json").get("chunk_length", MAX_SECONDS))

@@ -24,24 +24,17 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioModel,
 )
 
+from sap2.model.audios import Audios, Speech, rows_of_beams
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
 from sap2.model.encoder import FRAME_STEP, encode_audio
 from sap2.model.merging import Source, fill_placeholders
 from sap2.model.pooling import SpeechDrivenPooling
-from sap2.model.spotter import SpotterLinear, spotting_loss
+from sap2.model.spotter import KeywordSpotter, SpotterLinear, spotting_loss
 from sap2.model.weights import check_loaded
 
-_PER_AUDIO = (
-    "input_features",
-    "feature_attention_mask",
-    "audio_hidden_states",
-    "context_input_ids",
-    "context_attention_mask",
-    "context_spellings",
-)
+_PER_AUDIO = tuple(name for name in Audios._fields if name != "transcripts")
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
-
 
 SPOTTER_WEIGHT = 0.1
 """Of the spotter's loss beside the language model's. It moves the spotter alone, so that only its learning rate would
@@ -50,7 +43,7 @@ change with it, and an adaptive optimizer evens that out."""
 
 @dataclass
 class SAP2ModelOutput(BaseModelOutputWithPast):
-    """The language model's output, and the loss of the spotter in training (``sap_pooling`` salience)."""
+    """The language model's output, and the loss of the spotter in training."""
 
     spotter_loss: Tensor | None = None
 
@@ -63,19 +56,27 @@ class SAP2CausalLMOutput(Qwen2AudioCausalLMOutputWithPast):
 
 
 class SAP2Qwen2AudioModel(Qwen2AudioModel):
-    """Audio tower, projector, pooling layer and language model."""
+    """Audio tower, projector, spotter, pooling layer and language model."""
 
     config_class = SAP2Qwen2AudioConfig
 
     def __init__(self, config: SAP2Qwen2AudioConfig):
         super().__init__(config)
+        config.resolve_sap()
+        width = config.text_config.hidden_size
         self.context_pooling = SpeechDrivenPooling(
-            config.text_config.hidden_size,
+            width,
             config.sap_num_heads,
             config.sap_window_size,
             config.sap_pooling,
             config.sap_min_positions,
+            KeywordSpotter(width) if config.sap_spotter else None,
         )
+
+    @property
+    def spotter(self) -> KeywordSpotter | None:
+        """The spotter (``sap_spotter``). It is the model's; in checkpoints its tensors are named after the pooling."""
+        return self.context_pooling.spotter
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         if isinstance(module, SpotterLinear):
@@ -95,16 +96,13 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         input_features: Tensor | None,
         feature_attention_mask: Tensor,
         audio_hidden_states: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Speech:
         """Speech embeddings as the language model sees them.
 
         Args:
             input_features: (A, mel bins, frames) log-mel spectrograms; None where the tower's output is given.
             feature_attention_mask: (A, frames), 1 = valid.
             audio_hidden_states: what :meth:`encode_audio` made of the features, to save doing it again.
-
-        Returns:
-            ``speech`` (A, T, D) and ``speech_mask`` (A, T), True = valid.
         """
         if audio_hidden_states is None:
             audio_hidden_states = self.encode_audio(input_features, feature_attention_mask)
@@ -112,59 +110,56 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         lengths = feature_attention_mask.to(speech.device).sum(-1)
         _, tokens = self.audio_tower._get_feat_extract_output_lengths(lengths)
         speech_mask = torch.arange(speech.shape[1], device=speech.device)[None] < tokens[:, None]
-        return speech, speech_mask
+        return Speech(speech, speech_mask)
 
-    def pool_contexts(
-        self,
-        speech: Tensor,
-        speech_mask: Tensor,
-        context_input_ids: Tensor,
-        context_attention_mask: Tensor | None,
-        context_spellings: Tensor | None = None,
-        log_probs: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Embed the contexts (A, L) and pool each with the speech of its audio → (A, N, D) and mask (A, N)."""
-        if context_input_ids.shape[0] != speech.shape[0]:
+    def pool_contexts(self, speech: Speech, audios: Audios, log_probs: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embed the contexts (A, L) and pool each with the speech of its audio → (A, N, D) and mask (A, N).
+
+        Args:
+            log_probs: what the spotter says of the speech, where it is known already.
+
+        Raises:
+            ValueError: there is not one context for each audio.
+        """
+        ids, numbers, spellings = audios.context_input_ids, audios.context_keyword_numbers, audios.context_spellings
+        if ids.shape[0] != speech.embeddings.shape[0]:
             raise ValueError(
-                f"context_input_ids has {context_input_ids.shape[0]} rows and there are {speech.shape[0]} audios; "
+                f"context_input_ids has {ids.shape[0]} rows and there are {speech.embeddings.shape[0]} audios; "
                 f"allowed: one row for each audio"
             )
         if self.config.sap_context_token_id is None:
             raise ValueError("config.sap_context_token_id is None; allowed: the tokenizer's id of <|context|>")
-        context = self.get_input_embeddings()(context_input_ids)
-        numbers = None if context_attention_mask is None else context_attention_mask.to(context.device)
-        mask = None if numbers is None else numbers > 0
-        speech, speech_mask = speech.to(context.device), speech_mask.to(context.device)
-        spellings = None if context_spellings is None else context_spellings.to(context.device)
-        return self.context_pooling(speech, context, speech_mask, mask, numbers, spellings, log_probs)
+        context = self.get_input_embeddings()(ids)
+        speech = Speech(*(tensor.to(context.device) for tensor in speech))
+        numbers = None if numbers is None else numbers.to(context.device)
+        spellings = None if spellings is None else spellings.to(context.device)
+        return self.context_pooling(
+            speech.embeddings,
+            context,
+            speech.mask,
+            None if numbers is None else numbers > 0,
+            numbers,
+            spellings,
+            log_probs,
+        )
 
-    def merge_inputs(
-        self,
-        input_ids: Tensor,
-        inputs_embeds: Tensor,
-        input_features: Tensor | None,
-        feature_attention_mask: Tensor,
-        context_input_ids: Tensor | None,
-        context_attention_mask: Tensor | None,
-        audio_hidden_states: Tensor | None = None,
-        context_spellings: Tensor | None = None,
-        transcripts: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    def merge_inputs(self, input_ids: Tensor, inputs_embeds: Tensor, audios: Audios) -> tuple[Tensor, Tensor | None]:
         """Put speech and pooled contexts in the place of their placeholders. Also the spotter's loss, in training."""
-        speech, speech_mask = self.get_speech_features(input_features, feature_attention_mask, audio_hidden_states)
+        speech = self.get_speech_features(
+            audios.input_features, audios.feature_attention_mask, audios.audio_hidden_states
+        )
         log_probs, loss = None, None
-        if self.training and self.context_pooling.spotter is not None:
-            log_probs = self.context_pooling.spotter(speech.detach())
+        if self.training and self.spotter is not None:
+            log_probs = self.spotter(speech.embeddings.detach())
             # without a transcript too: ranks of a distributed run must use the same parameters
             loss = log_probs.sum() * 0.0
-            if transcripts is not None:
-                loss = spotting_loss(log_probs, speech_mask, transcripts.to(speech.device)) + loss
-        sources = {"audio": Source(input_ids == self.config.audio_token_id, speech, speech_mask)}
-        pooled, pooled_mask = speech[:, :0], speech_mask[:, :0]  # placeholders whose context got lost are an error
-        if context_input_ids is not None:
-            pooled, pooled_mask = self.pool_contexts(
-                speech, speech_mask, context_input_ids, context_attention_mask, context_spellings, log_probs
-            )
+            if audios.transcripts is not None:
+                loss = spotting_loss(log_probs, speech.mask, audios.transcripts.to(log_probs.device)) + loss
+        sources = {"audio": Source(input_ids == self.config.audio_token_id, *speech)}
+        # placeholders whose context got lost are an error
+        pooled, pooled_mask = speech.embeddings[:, :0], speech.mask[:, :0]
+        if audios.context_input_ids is not None:
+            pooled, pooled_mask = self.pool_contexts(speech, audios, log_probs)
         if self.config.sap_context_token_id is not None:
             sources["context"] = Source(input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
         return fill_placeholders(inputs_embeds, sources), loss
@@ -178,40 +173,28 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         tower_config = self.config.audio_config
         silence = inputs_embeds.new_zeros((1, tower_config.num_mel_bins, FRAME_STEP))
         speech, _ = self.get_speech_features(silence, silence.new_ones((1, FRAME_STEP), dtype=torch.long))
-        if self.context_pooling.spotter is not None:
-            speech = speech + self.context_pooling.spotter(speech.detach()).sum()
+        if self.spotter is not None:
+            speech = speech + self.spotter(speech.detach()).sum()
         return inputs_embeds + speech.sum().to(inputs_embeds.device, inputs_embeds.dtype) * 0.0
 
     def forward(
         self,
         input_ids: Tensor | None = None,
-        input_features: Tensor | None = None,
+        audios: Audios | None = None,
         attention_mask: Tensor | None = None,
-        feature_attention_mask: Tensor | None = None,
-        context_input_ids: Tensor | None = None,
-        context_attention_mask: Tensor | None = None,
-        audio_hidden_states: Tensor | None = None,
-        context_spellings: Tensor | None = None,
-        transcripts: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         **kwargs,
     ) -> SAP2ModelOutput:
-        """See :meth:`SAP2Qwen2AudioForConditionalGeneration.forward`; returns the language model's output."""
+        """See :meth:`SAP2Qwen2AudioForConditionalGeneration.forward`; returns the language model's output.
+
+        The fields of ``audios`` are taken as keyword arguments too.
+        """
+        audios = Audios.take_from(kwargs) if audios is None else audios
         spotter_loss = None
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-            if input_features is not None or audio_hidden_states is not None:
-                inputs_embeds, spotter_loss = self.merge_inputs(
-                    input_ids,
-                    inputs_embeds,
-                    input_features,
-                    feature_attention_mask,
-                    context_input_ids,
-                    context_attention_mask,
-                    audio_hidden_states,
-                    context_spellings,
-                    transcripts,
-                )
+            if audios.heard:
+                inputs_embeds, spotter_loss = self.merge_inputs(input_ids, inputs_embeds, audios)
             elif self.training:
                 inputs_embeds = self._touch_speech_modules(inputs_embeds)
         outputs = self.language_model(attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
@@ -222,7 +205,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
     """Qwen2-Audio that reads a context compressed by the speech (SAP², arXiv 2511.11139)."""
 
     config_class = SAP2Qwen2AudioConfig
-    # not every pooling uses the spotter of a checkpoint
+    # not every model uses the spotter of a checkpoint
     _keys_to_ignore_on_load_unexpected = (r"context_pooling\.",)
 
     def __init__(self, config: SAP2Qwen2AudioConfig):
@@ -259,7 +242,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         attention_mask: Tensor | None = None,
         feature_attention_mask: Tensor | None = None,
         context_input_ids: Tensor | None = None,
-        context_attention_mask: Tensor | None = None,
+        context_keyword_numbers: Tensor | None = None,
         audio_hidden_states: Tensor | None = None,
         context_spellings: Tensor | None = None,
         transcripts: Tensor | None = None,
@@ -278,14 +261,13 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             input_features: (A, mel bins, frames) of the A audios of the batch, in the order of their placeholders.
             feature_attention_mask: (A, frames), 1 = valid.
             context_input_ids: (A, L) token ids of the context of each audio; None where the batch has no context.
-            context_attention_mask: (A, L) number of the keyword that a token belongs to, from 1 (or just 1 = valid, but
-                for ``salience``); 0 = padding; None: all valid. A row of zeros: an audio without context.
+            context_keyword_numbers: (A, L) number of the keyword that a token belongs to, from 1 (or just 1 = valid,
+                but for ``salience``); 0 = padding; None: all valid. A row of zeros: an audio without context.
             audio_hidden_states: (A, T, tower width), in place of ``input_features``: what
                 :meth:`SAP2Qwen2AudioModel.encode_audio` made of them.
             context_spellings: (A, K, n) symbols of the keywords (:func:`sap2.model.spotter.pad_spellings`), for
                 ``salience``.
-            transcripts: (A, n) symbols of what is said, 0 = padding, to train the spotter of ``salience``; a row of
-                zeros: unknown.
+            transcripts: (A, n) symbols of what is said, 0 = padding, to train the spotter; a row of zeros: unknown.
             labels: (B, S), -100 = ignored; or of the positions that ``logits_to_keep`` keeps.
             logits_to_keep: the last n positions, or a boolean or index tensor of the positions, for which logits are
                 computed; 0: all.
@@ -298,14 +280,16 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         """
         outputs = self.model(
             input_ids=input_ids,
-            input_features=input_features,
+            audios=Audios(
+                input_features,
+                feature_attention_mask,
+                audio_hidden_states,
+                context_input_ids,
+                context_keyword_numbers,
+                context_spellings,
+                transcripts,
+            ),
             attention_mask=attention_mask,
-            feature_attention_mask=feature_attention_mask,
-            context_input_ids=context_input_ids,
-            context_attention_mask=context_attention_mask,
-            audio_hidden_states=audio_hidden_states,
-            context_spellings=context_spellings,
-            transcripts=transcripts,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
@@ -356,10 +340,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         """Index of the audio of each row after every sample was repeated ``expand_size`` times."""
         _, tokens = self.model.audio_tower._get_feat_extract_output_lengths(feature_attention_mask.sum(-1).cpu())
         sample_ends = (input_ids == self.config.audio_token_id).sum(-1).cpu().cumsum(0)
-        owners = torch.searchsorted(sample_ends, tokens.cumsum(0) - tokens, right=True)
-        audios = torch.arange(len(owners))
-        samples = torch.arange(len(sample_ends)).repeat_interleave(expand_size)
-        return torch.cat([audios[owners == sample] for sample in samples])
+        return rows_of_beams(tokens.cumsum(0) - tokens, sample_ends, expand_size)
 
 
 def _register() -> None:

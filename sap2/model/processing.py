@@ -50,6 +50,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Load from a Qwen2-Audio or SAP² folder; the model's configuration there gives the settings."""
         config = SAP2Qwen2AudioConfig.from_pretrained(pretrained_model_name_or_path)
+        config.resolve_sap()
         kwargs.setdefault("sap_window_size", config.sap_window_size)
         kwargs.setdefault("sap_min_positions", config.sap_min_positions)
         kwargs.setdefault("sap_truncate_audio", config.sap_truncate_audio)
@@ -99,13 +100,13 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
 
     @property
     def model_input_names(self):
-        return [*super().model_input_names, "context_input_ids", "context_attention_mask", "context_spellings"]
+        return [*super().model_input_names, "context_input_ids", "context_keyword_numbers", "context_spellings"]
 
 
 def pad_contexts(contexts: Sequence[Context], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Contexts of each audio → the model's inputs, all int64 and padded on the right.
 
-    ``context_input_ids`` (audios, longest), ``context_attention_mask`` with the number of the keyword that each token
+    ``context_input_ids`` (audios, longest), ``context_keyword_numbers`` with the number of the keyword that each token
     belongs to, from 1, and 0 for padding, and ``context_spellings`` (audios, most keywords, longest spelling).
     """
 
@@ -114,7 +115,7 @@ def pad_contexts(contexts: Sequence[Context], pad_token_id: int) -> dict[str, to
 
     return {
         "context_input_ids": pad((context.ids for context in contexts), pad_token_id),
-        "context_attention_mask": pad((context.numbers for context in contexts), 0),
+        "context_keyword_numbers": pad((context.numbers for context in contexts), 0),
         "context_spellings": pad_spellings([context.keywords for context in contexts]),
     }
 

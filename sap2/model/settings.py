@@ -21,6 +21,7 @@ FLAGS = {
     "sap_pooling": "--sap_pooling",
     "sap_num_heads": "--num_attention_heads",
     "sap_hidden_size": "--compressor_hidden_size",
+    "sap_spotter": "--sap_spotter",
 }
 
 
@@ -28,10 +29,14 @@ def flag_value(name: str, value: Any) -> Any:
     """The value of a setting; numbers come as text from the command line and the environment.
 
     Raises:
-        InputError: the text is not an integer.
+        InputError: the text is not an integer, or not true or false.
     """
     if name == "sap_pooling" or not isinstance(value, str):
         return value
+    if name == "sap_spotter":
+        if value.lower() not in {"true", "false"}:
+            raise InputError(f"{FLAGS[name]} is {value!r}; allowed: true, false")
+        return value.lower() == "true"
     try:
         return int(value)
     except ValueError:
@@ -59,6 +64,10 @@ def recorded_settings(folder: str | Path) -> Recorded | None:
             raise InputError(f"{path}: not JSON: {error}") from None
         if content.get("model_type") == MODEL_TYPE:
             settings = {field: content[field] for field in SAP_FIELDS if content.get(field) is not None}
+            if "sap_pooling" in settings:  # recorded before there was such a setting
+                settings.setdefault("sap_min_positions", 0)
+            if not settings.get("sap_spotter"):
+                settings.pop("sap_spotter", None)  # it can be had later
             if settings:
                 return Recorded(str(folder), settings)
     return None
@@ -93,8 +102,11 @@ def apply_settings(config: SAP2Qwen2AudioConfig, settings: Mapping[str, Any]) ->
     Raises:
         InputError: a value is not allowed.
     """
+    if settings.get("sap_spotter") is False and settings.get("sap_pooling", config.sap_pooling) == "salience":
+        raise InputError("--sap_spotter false with --sap_pooling salience, which listens through it; allowed: true")
     for name, value in settings.items():
         setattr(config, name, value)
+    config.resolve_sap()
     if config.sap_hidden_size is None:
         config.sap_hidden_size = config.text_config.hidden_size
     try:

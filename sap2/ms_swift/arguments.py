@@ -6,7 +6,9 @@ from typing import Any
 import torch
 
 from sap2.errors import InputError
+from sap2.lengths import SALIENCE_MIN_POSITIONS
 from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 
 BACKEND = "transformers"
@@ -30,11 +32,14 @@ def make_arguments(base: type) -> type:
         )
         sap_min_positions: int | str | None = field(
             default=None,
-            metadata={"help": "with salience: embeddings that a context is compressed to at least (default: 0)"},
+            metadata={
+                "help": "with salience: embeddings that a context is compressed to at least "
+                f"(default: {SALIENCE_MIN_POSITIONS})"
+            },
         )
         sap_pooling: str | None = field(
             default=None,
-            metadata={"help": "how a context is compressed: salience (default), attention (the paper's) or mean"},
+            metadata={"help": f"how a context is compressed: {', '.join(POOLINGS)} (default: {DEFAULT_POOLING})"},
         )
         sap_num_heads: int | str | None = field(
             default=None,
@@ -43,6 +48,10 @@ def make_arguments(base: type) -> type:
         sap_hidden_size: int | str | None = field(
             default=None,
             metadata={"aliases": ["--compressor_hidden_size"], "help": "the language model's width, or left out"},
+        )
+        sap_spotter: str | None = field(
+            default=None,
+            metadata={"help": "have a keyword spotter and train it on the transcripts (default: only with salience)"},
         )
         sap_truncate_audio: bool | None = field(
             default=None,
@@ -173,8 +182,8 @@ def _keep_columns(*names: str) -> None:
 
 
 def _train_spotter(args: Any) -> None:
-    """An adapter carries the spotter of ``salience``: it is small, and a base model has none or another's."""
-    if args.sap_pooling == "salience" and hasattr(args, "modules_to_save") and args.tuner_type != "full":
+    """An adapter carries the spotter: it is small, and a base model has none or another's."""
+    if args.sap_spotter and hasattr(args, "modules_to_save") and args.tuner_type != "full":
         args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), SPOTTER]))
 
 

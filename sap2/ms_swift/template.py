@@ -158,7 +158,7 @@ class SAP2Qwen2AudioTemplate(Template):
         encoded.update(inputs.sap_audio_inputs)
         if contexts:
             encoded["contexts"] = inputs.sap_contexts
-        if self.is_training and self.config.sap_pooling == "salience":
+        if self.is_training and self.config.sap_spotter:
             encoded["transcript"] = _transcript(inputs)
         return encoded
 

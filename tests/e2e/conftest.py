@@ -60,12 +60,21 @@ def run_python(*arguments: str) -> None:
 
 
 def sft_arguments(model: Path | str, rows: Path, output: Path, *more: str) -> list[str]:
-    """The training command of the README at the tiny model's width."""
+    """The training command of the README at the tiny model's width, with salience, the pooling that has weights."""
     return [
         *("sft", "--model", str(model), "--model_type", "sap_qwen2_audio", "--dataset", str(rows)),
         *("--output_dir", str(output), "--add_version", "false", "--max_length", "4096", "--train_type", "lora"),
         *("--freeze_llm", "false", "--freeze_vit", "true", "--freeze_aligner", "false", "--lora_rank", "8"),
-        *("--sap_window_size", "2", "--compressor_hidden_size", "128", "--num_attention_heads", "4"),
+        *(
+            "--sap_pooling",
+            "salience",
+            "--sap_window_size",
+            "2",
+            "--compressor_hidden_size",
+            "128",
+            "--num_attention_heads",
+            "4",
+        ),
         *("--deepspeed", "zero2", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
         *("--learning_rate", "1e-4", "--logging_steps", "1", "--report_to", "none", "--check_model", "false"),
         *("--max_steps", str(STEPS), "--save_steps", str(STEPS // 2), "--dataloader_num_workers", "0"),

@@ -31,7 +31,9 @@ def prune_adapter(corpus, tmp_path_factory) -> Path:
     lists, wavs = [row_keywords(row) for row in rows], [row["audios"][0] for row in rows]
     folder = tmp_path_factory.mktemp("prune") / "checkpoint"
     learn = ("prune", lists, f"{lists[0][0]}, who")
-    return make_adapter(corpus.model, folder, learn=learn, wavs=wavs, steps=40, sap_pooling="salience")
+    return make_adapter(
+        corpus.model, folder, learn=learn, wavs=wavs, steps=40, sap_pooling="salience", sap_min_positions=64
+    )
 
 
 def sap2_here(*arguments: str) -> None:

@@ -40,10 +40,11 @@ def test_checkpoint_carries_the_settings(trained):
     args = json.loads((trained.checkpoint / "args.json").read_text())
     assert {name: args[name] for name in args if name.startswith("sap_")} == {
         "sap_window_size": 2,
-        "sap_min_positions": 0,
+        "sap_min_positions": 64,
         "sap_pooling": "salience",
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
+        "sap_spotter": True,
         "sap_truncate_audio": None,
     }
 

@@ -230,9 +230,10 @@ def test_without_flags_settings_are_resolved_and_checked(patched, tiny, monkeypa
         "sap_settings": {
             "sap_window_size": 4,
             "sap_min_positions": 0,
-            "sap_pooling": "salience",
+            "sap_pooling": "attention",
             "sap_num_heads": 4,
             "sap_hidden_size": 128,
+            "sap_spotter": False,
         },
     }
     args.get_template()

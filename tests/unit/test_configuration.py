@@ -9,6 +9,7 @@ from transformers import AutoConfig, Qwen2AudioConfig
 
 from sap2 import SAP2Qwen2AudioConfig
 from sap2.model.configuration import SAP_FIELDS
+from sap2.model.pooling import DEFAULT_POOLING, SpeechDrivenPooling
 
 
 def small(**settings):
@@ -20,7 +21,7 @@ def test_defaults():
     config = SAP2Qwen2AudioConfig()
     assert config.model_type == "sap_qwen2_audio"
     assert isinstance(config, Qwen2AudioConfig)
-    assert (config.sap_window_size, config.sap_pooling, config.sap_num_heads) == (2, "salience", 4)
+    assert (config.sap_window_size, config.sap_pooling, config.sap_num_heads) == (2, "attention", 4)
     assert config.sap_hidden_size is None and config.sap_context_token_id is None
     assert config.sap_truncate_audio is False
 
@@ -54,6 +55,7 @@ def test_saved_and_loaded(tmp_path):
         sap_pooling="mean",
         sap_num_heads=8,
         sap_hidden_size=32,
+        sap_spotter=True,
         sap_context_token_id=77,
         sap_truncate_audio=True,
     )
@@ -65,11 +67,35 @@ def test_saved_and_loaded(tmp_path):
     assert content["model_type"] == "sap_qwen2_audio"
     assert {name: content[name] for name in SAP_FIELDS} == {
         "sap_window_size": 4,
-        "sap_min_positions": 0,
+        "sap_min_positions": None,
         "sap_pooling": "mean",
         "sap_num_heads": 8,
         "sap_hidden_size": 32,
+        "sap_spotter": True,
     }
+
+
+def test_the_default_is_the_papers_everywhere():
+    layer = SpeechDrivenPooling(32, 4, 2)
+    assert small().sap_pooling == layer.pooling == DEFAULT_POOLING == "attention"
+    assert not list(layer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "resolved"),
+    [
+        ({}, (0, False)),
+        ({"sap_pooling": "mean", "sap_spotter": True}, (0, True)),
+        ({"sap_pooling": "salience"}, (64, True)),
+        ({"sap_pooling": "salience", "sap_min_positions": 0}, (0, True)),
+    ],
+)
+def test_what_is_left_open_depends_on_the_pooling_and_is_recorded(tmp_path, settings, resolved):
+    config = small(**settings)
+    config.resolve_sap()
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert (saved["sap_min_positions"], saved["sap_spotter"]) == resolved
 
 
 def test_an_impossible_saved_setting_is_refused(tmp_path):

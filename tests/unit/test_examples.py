@@ -115,6 +115,20 @@ def test_every_flag_of_every_example_exists(monkeypatch, tmp_path, script):
         check(monkeypatch, call)
 
 
+PAPER = {"--sap_pooling": "attention", "--sap_window_size": "2", "--num_attention_heads": "4"}
+RECIPES = sorted(path for path in SCRIPTS if path.parent.name in {"slidespeech", "slidespeech_1gpu", "librispeech"})
+
+
+@pytest.mark.parametrize("script", RECIPES, ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_recipes_of_the_paper_ask_for_its_method(tmp_path, script):
+    """Whatever the defaults become."""
+    for call in calls_of(script, tmp_path):
+        if call[:2] == ["swift", "sft"]:
+            assert {name: call[call.index(name) + 1] for name in PAPER} == PAPER
+        if "eval/slidespeech_wer.py" in call and "slidespeech" in script.parent.name:
+            assert call[call.index("--normalize") + 1] == "whisper-en"
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -79,7 +79,7 @@ def test_a_row_of_a_mixed_batch_equals_the_row_alone(model, encode, side):
 def test_what_padding_holds_does_not_matter(model, encode):
     batch = encode(ROWS)
     other = {name: tensor.clone() for name, tensor in batch.items()}
-    other["context_input_ids"][other["context_attention_mask"] == 0] = 65
+    other["context_input_ids"][other["context_keyword_numbers"] == 0] = 65
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, model(**other).logits)
 
@@ -88,7 +88,7 @@ def test_without_a_context_mask_all_is_valid(model, encode):
     inputs = encode([ROWS[0]])
     with torch.no_grad():
         masked = model(**inputs).logits
-        del inputs["context_attention_mask"]
+        del inputs["context_keyword_numbers"]
         assert torch.equal(model(**inputs).logits, masked)
 
 
@@ -105,7 +105,7 @@ def test_counts_are_checked(model, encode, kind, field):
 
 def test_one_context_row_for_each_audio(model, encode):
     inputs = encode([ROWS[0], ROWS[2]])
-    for name in ("context_input_ids", "context_attention_mask"):
+    for name in ("context_input_ids", "context_keyword_numbers"):
         inputs[name] = inputs[name][:1]
     with pytest.raises(ValueError, match="context_input_ids has 1 rows and there are 2 audios; allowed: one row"):
         model(**inputs)

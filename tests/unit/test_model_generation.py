@@ -33,9 +33,9 @@ def test_generation_equals_repeated_forward(model, encode, processor):
 
 def test_speech_and_context_are_used_in_the_first_step_alone(model, encode):
     """They are in the cache then; masks handed on would be expanded and moved in each step for nothing."""
-    names = ("input_features", "feature_attention_mask", "context_input_ids", "context_attention_mask")
+    names = ("input_features", "feature_attention_mask", "context_input_ids", "context_keyword_numbers")
     steps = []
-    hook = model.model.register_forward_pre_hook(
+    hook = model.register_forward_pre_hook(
         lambda module, args, kwargs: steps.append([kwargs.get(name) is not None for name in names]), with_kwargs=True
     )
     try:

@@ -7,6 +7,7 @@ import torch
 from model_rows import ROWS, assert_rows_as_alone, labels_of, replies
 
 from sap2 import SAP2Qwen2AudioForConditionalGeneration
+from sap2.model.audios import Audios
 from sap2.model.modeling import SPOTTER_WEIGHT
 from sap2.model.spotter import pad_transcripts
 
@@ -16,14 +17,15 @@ TRANSCRIPT = "hi guys i'm emily wozniak"
 @pytest.fixture
 def model(tiny):
     """With a spotter that finds something, whatever it is."""
-    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).eval()
+    model = load(tiny).eval()
     torch.manual_seed(0)
-    torch.nn.init.normal_(model.model.context_pooling.spotter.symbols.weight, std=0.5)
+    torch.nn.init.normal_(model.model.spotter.symbols.weight, std=0.5)
     return model
 
 
-def test_it_is_the_default(model):
-    assert model.config.sap_pooling == "salience" and model.model.context_pooling.spotter is not None
+def load(folder):
+    """With salience that compresses short lists too."""
+    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(folder, sap_pooling="salience", sap_min_positions=0)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -42,12 +44,10 @@ def test_the_speech_decides(model, encode):
     with torch.no_grad():
         kept = [
             model.model.pool_contexts(
-                *model.model.get_speech_features(inputs["input_features"], inputs["feature_attention_mask"]),
-                inputs["context_input_ids"],
-                inputs["context_attention_mask"],
-                inputs["context_spellings"],
+                model.model.get_speech_features(inputs["input_features"], inputs["feature_attention_mask"]),
+                Audios.take_from(inputs),
             )[0]
-            for inputs in (encode([(text, [0])]), encode([(text, [2])]))
+            for inputs in (dict(encode([(text, [0])])), dict(encode([(text, [2])])))
         ]
     assert kept[0].shape == kept[1].shape and not torch.equal(*kept)
 
@@ -55,7 +55,7 @@ def test_the_speech_decides(model, encode):
 def test_the_spotter_learns_from_transcripts_and_changes_nothing_else(model, encode):
     inputs = encode([ROWS[0]])
     labels = labels_of(inputs)
-    spotter = model.model.context_pooling.spotter
+    spotter = model.model.spotter
     gradients = []
     for transcripts in (None, pad_transcripts([TRANSCRIPT], [1])):
         model.train().zero_grad()
@@ -97,12 +97,12 @@ def test_an_adapter_carries_its_spotter(tiny, model, encode, tmp_path):
     with torch.no_grad():
         expected = trained(**inputs).logits
         trained.save_pretrained(tmp_path)
-        base = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
+        base = load(tiny)
         again = PeftModel.from_pretrained(base, tmp_path).eval()
         assert torch.equal(again(**inputs).logits, expected)
         merged = again.merge_and_unload()
         torch.testing.assert_close(merged(**inputs).logits, expected)
-        assert merged.model.context_pooling.spotter.symbols.weight.any()
+        assert merged.model.spotter.symbols.weight.any()
 
 
 def test_half_precision(model, encode):

@@ -8,9 +8,8 @@ import pytest
 import torch
 from model_rows import ROWS, labels_of
 
-from sap2 import (
-    SAP2Qwen2AudioForConditionalGeneration,
-)
+from sap2 import SAP2Qwen2AudioForConditionalGeneration
+from sap2.model.audios import Audios, Speech
 
 TEXT_PREFIX = r"model\.language_model\."
 
@@ -45,7 +44,7 @@ def test_the_context_trains_through_the_speech(model, encode):
     with torch.no_grad():
         speech, mask = model.model.get_speech_features(inputs["input_features"], inputs["feature_attention_mask"])
     guide = speech.clone().requires_grad_()
-    pooled, _ = model.model.pool_contexts(guide, mask, inputs["context_input_ids"], inputs["context_attention_mask"])
+    pooled, _ = model.model.pool_contexts(Speech(guide, mask), Audios.take_from(dict(inputs)))
     (gradient,) = torch.autograd.grad(pooled.square().sum(), guide)
     assert gradient[mask].abs().sum() > 0 and gradient[~mask].abs().sum() == 0
 

@@ -38,14 +38,36 @@ def test_every_tensor_of_a_hub_checkpoint_is_in_place(tiny, model, upstream):
     assert not torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)
 
 
+def with_spotter(folder, **settings):
+    return SAP2Qwen2AudioForConditionalGeneration.from_pretrained(folder, sap_spotter=True, **settings)
+
+
 def test_loading_report_is_clean(tiny):
     _, info = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, output_loading_info=True)
+    assert not any(info.get(name) for name in ("unexpected_keys", "mismatched_keys", "missing_keys"))
+    _, info = with_spotter(tiny, output_loading_info=True)
     assert not any(info.get(name) for name in ("unexpected_keys", "mismatched_keys"))
     assert {name.split(".spotter.")[0] for name in info["missing_keys"]} == {"model.context_pooling"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "spotter"),
+    [
+        ({}, False),
+        ({"sap_pooling": "mean"}, False),
+        ({"sap_pooling": "salience"}, True),
+        ({"sap_pooling": "salience", "sap_spotter": False}, True),
+        ({"sap_pooling": "mean", "sap_spotter": True}, True),
+    ],
+)
+def test_which_models_have_a_spotter(tiny, settings, spotter):
+    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, **settings)
+    assert (model.model.spotter is not None) is model.config.sap_spotter is spotter
+    assert model.config.sap_min_positions == (64 if settings.get("sap_pooling") == "salience" else 0)
+
+
 def test_a_checkpoint_without_a_spotter_gets_an_untrained_one(tiny):
-    one, other = (SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).model.context_pooling for _ in "ab")
+    one, other = (with_spotter(tiny).model.context_pooling for _ in "ab")
     assert not one.spotter.symbols.weight.any() and not one.spotter.symbols.bias.any()
     assert one.spotter.hidden.weight.any() and same_tensors(one.state_dict(), other.state_dict())
 
@@ -53,23 +75,24 @@ def test_a_checkpoint_without_a_spotter_gets_an_untrained_one(tiny):
 def test_a_spotter_of_which_a_part_is_missing_is_refused(tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "part")
     weights = load_file(folder / "model.safetensors")
-    spotter = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).model.context_pooling.spotter
+    spotter = with_spotter(tiny).model.spotter
     weights["model.context_pooling.spotter.hidden.weight"] = spotter.hidden.weight.detach()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"tensors 3 missing \(model\.context_pooling\.spotter\.hidden\.bias"):
-        SAP2Qwen2AudioForConditionalGeneration.from_pretrained(folder)
+        with_spotter(folder)
 
 
-def test_a_trained_spotter_is_saved_and_loaded_and_other_poolings_do_without(tiny, tmp_path):
-    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
-    torch.nn.init.normal_(model.model.context_pooling.spotter.symbols.weight)
+@pytest.mark.parametrize("pooling", ["attention", "mean", "salience"])
+def test_a_trained_spotter_is_saved_and_loaded_and_can_be_left_out(tiny, tmp_path, pooling):
+    model = with_spotter(tiny, sap_pooling=pooling)
+    torch.nn.init.normal_(model.model.spotter.symbols.weight)
     model.save_pretrained(tmp_path)
     again = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path)
     assert same_tensors(again.state_dict(), model.state_dict())
     config = SAP2Qwen2AudioConfig.from_pretrained(tmp_path)
-    config.sap_pooling = "mean"
+    config.sap_pooling, config.sap_min_positions, config.sap_spotter = "mean", 0, False
     plain = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path, config=config)
-    assert plain.model.context_pooling.spotter is None
+    assert plain.model.spotter is None
 
 
 def changed_checkpoint(tiny, folder, change):

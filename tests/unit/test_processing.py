@@ -40,15 +40,15 @@ def test_one_text_with_a_context(processor, speeches):
         "input_features",
         "feature_attention_mask",
         "context_input_ids",
-        "context_attention_mask",
+        "context_keyword_numbers",
         "context_spellings",
     }
     tokens = audio_token_count(int(inputs["feature_attention_mask"].sum()))
     text = f"{AUDIO_BOS}{AUDIO_TOKEN * tokens}{AUDIO_EOS}before {context(CONTEXT_TOKEN * 3)} after"
     assert inputs["input_ids"].tolist() == [ids_of(processor, text)]
     assert inputs["context_input_ids"].tolist() == [ids_of(processor, "emily")]
-    assert inputs["context_attention_mask"].tolist() == [[1] * 5]
-    assert inputs["context_input_ids"].dtype == inputs["context_attention_mask"].dtype == torch.int64
+    assert inputs["context_keyword_numbers"].tolist() == [[1] * 5]
+    assert inputs["context_input_ids"].dtype == inputs["context_keyword_numbers"].dtype == torch.int64
     assert inputs["context_spellings"].tolist() == [[[ord(letter) + 1 for letter in "emily"]]]
 
 
@@ -63,7 +63,7 @@ def test_row_i_of_the_contexts_belongs_to_audio_i(processor, speeches):
         [pad] * 5,
         ids_of(processor, "defgh"),
     ]
-    assert inputs["context_attention_mask"].sum(-1).tolist() == [0, 3, 0, 5]
+    assert inputs["context_keyword_numbers"].sum(-1).tolist() == [0, 3, 0, 5]
 
 
 @pytest.mark.parametrize("texts", [["text only"], [f"{AUDIO} no context"], [f"{AUDIO}{context('')}"]])
@@ -118,7 +118,7 @@ def test_saved_and_loaded_it_encodes_the_same(tiny, processor, speeches, tmp_pat
 
 
 def test_new_inputs_are_known(processor):
-    assert {"context_input_ids", "context_attention_mask", "input_features"} <= set(processor.model_input_names)
+    assert {"context_input_ids", "context_keyword_numbers", "input_features"} <= set(processor.model_input_names)
 
 
 @pytest.mark.parametrize(

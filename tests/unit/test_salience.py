@@ -185,7 +185,7 @@ def test_mean_at_positions():
 
 def test_pooling_with_salience():
     torch.manual_seed(0)
-    pooling = SpeechDrivenPooling(16, 4, 3, "salience")
+    pooling = SpeechDrivenPooling(16, 4, 3, "salience", min_positions=0)
     speech, context = torch.randn(2, 9, 16), torch.randn(2, 8, 16, requires_grad=True)
     numbers = torch.tensor([[1, 1, 1, 2, 2, 3, 3, 3], [1, 1, 2, 2, 0, 0, 0, 0]])
     spellings = pad_spellings([["ab", "c", "d"], ["e", "f"]])

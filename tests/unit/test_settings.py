@@ -23,10 +23,11 @@ from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
 COMMANDS = {"sft": SftArguments, "infer": InferArguments, "export": ExportArguments, "deploy": DeployArguments}
 TRAINED = {
     "sap_window_size": 4,
-    "sap_min_positions": 0,
+    "sap_min_positions": 64,
     "sap_pooling": "salience",
     "sap_num_heads": 8,
     "sap_hidden_size": 128,
+    "sap_spotter": True,
 }
 
 
@@ -68,18 +69,42 @@ def test_defaults(parse):
     assert settings_of(parse("sft")) == {
         "sap_window_size": 2,
         "sap_min_positions": 0,
-        "sap_pooling": "salience",
+        "sap_pooling": "attention",
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
+        "sap_spotter": False,
     }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_flags_of_the_original_readme(parse, command):
     flags = ["--sap_window_size", "4", "--compressor_hidden_size", "128", "--num_attention_heads", "8"]
-    assert settings_of(parse(command, *flags)) == TRAINED
+    papers = {**TRAINED, "sap_pooling": "attention", "sap_min_positions": 0, "sap_spotter": False}
+    assert settings_of(parse(command, *flags)) == papers
+    assert settings_of(parse(command, *flags, "--sap_pooling", "salience")) == TRAINED
     own = ["--sap_window_size", "4", "--sap_hidden_size", "128", "--sap_num_heads", "8", "--sap_pooling", "mean"]
-    assert settings_of(parse(command, *own)) == {**TRAINED, "sap_pooling": "mean"}
+    assert settings_of(parse(command, *own)) == {**papers, "sap_pooling": "mean"}
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean", "salience"])
+def test_every_pooling_can_have_a_spotter_and_adapters_carry_it(parse, pooling):
+    args = parse("sft", "--sap_pooling", pooling, "--sap_spotter", "true")
+    assert args.sap_spotter is True and "context_pooling.spotter" in args.modules_to_save
+    assert not parse("sft").modules_to_save
+
+
+def test_a_spotter_can_be_added_to_a_checkpoint_without_one(parse, adapter):
+    content = json.loads((adapter / "args.json").read_text()) | {"sap_pooling": "mean", "sap_min_positions": 0}
+    (adapter / "args.json").write_text(json.dumps({**content, "sap_spotter": False}))
+    assert parse("infer", "--adapters", str(adapter)).sap_spotter is False
+    assert parse("infer", "--adapters", str(adapter), "--sap_spotter", "true").sap_spotter is True
+
+
+def test_an_adapter_recorded_before_there_were_these_settings(parse, adapter):
+    content = json.loads((adapter / "args.json").read_text())
+    del content["sap_min_positions"], content["sap_spotter"]
+    (adapter / "args.json").write_text(json.dumps(content))
+    assert settings_of(parse("infer", "--adapters", str(adapter))) == {**TRAINED, "sap_min_positions": 0}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -95,6 +120,11 @@ def test_both_names_of_the_tuner(parse, command, flag):
     [
         (["--sap_min_positions", "x"], r"--sap_min_positions is 'x'; allowed: an integer from 0"),
         (["--sap_min_positions", "8", "--sap_pooling", "mean"], r"min_positions is 8 with pooling 'mean'; allowed: 0"),
+        (["--sap_spotter", "maybe"], r"--sap_spotter is 'maybe'; allowed: true, false"),
+        (
+            ["--sap_spotter", "false", "--sap_pooling", "salience"],
+            r"--sap_spotter false with --sap_pooling salience, .*; allowed: true",
+        ),
         (["--sap_window_size", "0"], r"window_size is 0; allowed: an integer from 1"),
         (["--sap_window_size", "-2"], r"window_size is -2; allowed: an integer from 1"),
         (["--sap_window_size", "x"], r"--sap_window_size is 'x'; allowed: an integer from 1"),
@@ -202,7 +232,9 @@ def test_a_contradiction_names_both(parse, adapter, command, how, flag, value, t
 def merged(tiny, tmp_path_factory) -> Path:
     """A whole model with settings other than the defaults."""
     folder = tmp_path_factory.mktemp("merged")
-    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, sap_window_size=4, sap_num_heads=8)
+    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(
+        tiny, sap_window_size=4, sap_num_heads=8, sap_pooling="salience"
+    )
     model.save_pretrained(folder)
     SAP2Qwen2AudioProcessor.from_pretrained(tiny).save_pretrained(folder)
     return folder

@@ -262,7 +262,7 @@ def test_mixed_rows_make_one_batch(tiny, training, wavs):
     longest = int(batch["feature_attention_mask"].sum(-1).max())
     assert batch["input_features"].shape[:2] == (4, 128)
     assert longest < batch["input_features"].shape[2] < longest + 40  # not the model's whole window
-    assert batch["context_attention_mask"].tolist() == [
+    assert batch["context_keyword_numbers"].tolist() == [
         [1] * 5 + [0] * 2,
         [0] * 7,
         [0] * 7,

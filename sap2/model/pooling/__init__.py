@@ -9,18 +9,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sap2.lengths import pooled_length
+from sap2.lengths import least_positions, pooled_length
 from sap2.model.pooling.attention import AttentionPooling, windows
 from sap2.model.pooling.salience import mean_at, spend_budget
 from sap2.model.spotter import KeywordSpotter, keyword_salience
 
 POOLINGS = ("attention", "mean", "salience")
+DEFAULT_POOLING = "attention"
+"""The paper's."""
 
 
 class SpeechDrivenPooling(nn.Module):
     """Pool each window of ``window_size`` context embeddings into one, guided by the speech.
 
-    Has no parameters, but for the spotter of ``salience``.
+    Has no parameters of its own; ``salience`` listens through a spotter.
 
     Args:
         hidden_size: width D of speech and context embeddings.
@@ -31,22 +33,31 @@ class SpeechDrivenPooling(nn.Module):
             the keywords that the speech holds keep their tokens, and the others share what is left
             (:func:`sap2.model.pooling.salience.spend_budget`).
         min_positions: with ``salience``, embeddings that a context is compressed to at least: short lists stay whole.
+            None: :func:`sap2.lengths.least_positions` of the pooling.
+        spotter: that of the model; None: ``salience`` makes one.
 
     Raises:
         ValueError: a value is not a positive integer, the heads do not divide the width, or the pooling is unknown.
     """
 
     def __init__(
-        self, hidden_size: int, num_heads: int, window_size: int, pooling: str = "attention", min_positions: int = 0
+        self,
+        hidden_size: int,
+        num_heads: int,
+        window_size: int,
+        pooling: str = DEFAULT_POOLING,
+        min_positions: int | None = None,
+        spotter: KeywordSpotter | None = None,
     ):
         super().__init__()
+        min_positions = least_positions(pooling) if min_positions is None else min_positions
         check_pooling(hidden_size, num_heads, window_size, pooling, min_positions)
         self.hidden_size = hidden_size
         self.num_heads = num_heads
         self.window_size = window_size
         self.pooling = pooling
         self.min_positions = min_positions
-        self.spotter = KeywordSpotter(hidden_size) if pooling == "salience" else None
+        self.spotter = KeywordSpotter(hidden_size) if spotter is None and pooling == "salience" else spotter
 
     def forward(
         self,
@@ -86,7 +97,7 @@ class SpeechDrivenPooling(nn.Module):
             context = context.masked_fill(~context_mask.unsqueeze(-1), 0)
         if self.window_size == 1 or length == 0:
             return context, context_mask
-        if self.spotter is not None:
+        if self.pooling == "salience":
             if keyword_numbers is None or spellings is None:
                 raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
             log_probs = self.spotter(speech.detach()) if log_probs is None else log_probs
