@@ -1,5 +1,6 @@
 """Flags: ms-swift's ``BaseArguments``, from which the arguments of every command are made, with those of SAP²."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,68 +11,103 @@ from sap2.lengths import SALIENCE_MIN_POSITIONS
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
+from sap2.ms_swift.cpu_distributed import patch_accelerate
 
 BACKEND = "transformers"
+OWN = (*FLAGS, "sap_truncate_audio", "train_type")
+"""The arguments that ms-swift does not have."""
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
 """Types of ``swift rlhf`` that need no reply in a row."""
 SPOTTER = "context_pooling.spotter"
 
 
+class _NotGiven(int):
+    """False where a flag was not given: the parser takes it for False and shows it so."""
+
+    def __repr__(self) -> str:
+        return "False"
+
+
+def _setting(default_text: str, alias: str | None = None) -> Any:
+    """A field for a setting of ours; not in the log of the arguments, where other models would show it too."""
+    metadata: dict[str, Any] = {"help": default_text}
+    if alias:
+        metadata["aliases"] = [alias]
+    return field(default=None, metadata=metadata, repr=False)
+
+
 def make_arguments(base: type) -> type:
-    """A subclass of ms-swift's ``BaseArguments`` that takes its place and name."""
+    """A subclass of ms-swift's ``BaseArguments`` that takes its place and name.
+
+    For other models nothing changes: what is added leaves no trace in their arguments, and giving it is an error.
+    """
 
     @dataclass
     class BaseArguments(base):
-        # ms-swift 3 called it --train_type
-        tuner_type: str = field(default="lora", metadata={"aliases": ["--train_type"], "help": "lora, full, …"})
-        # None: true for sap_qwen2_audio, so that no row is dropped in silence, and ms-swift's false for others
-        strict: bool | None = field(default=None, metadata={"help": "stop at a bad row instead of skipping it"})
+        # true for sap_qwen2_audio, so that no row is dropped in silence, and ms-swift's false for others
+        strict: bool = _NotGiven(0)
+        train_type: str | None = _setting("of sap_qwen2_audio: --tuner_type, as ms-swift 3 called it")
         # text too, so that what is no number gets one line and not the parser's pages of usage
-        sap_window_size: int | str | None = field(
-            default=None, metadata={"help": "context tokens that become one embedding (default: 2)"}
+        sap_window_size: int | str | None = _setting("context tokens that become one embedding (default: 2)")
+        sap_min_positions: int | str | None = _setting(
+            f"with salience: embeddings that a context is compressed to at least (default: {SALIENCE_MIN_POSITIONS})"
         )
-        sap_min_positions: int | str | None = field(
-            default=None,
-            metadata={
-                "help": "with salience: embeddings that a context is compressed to at least "
-                f"(default: {SALIENCE_MIN_POSITIONS})"
-            },
+        sap_pooling: str | None = _setting(
+            f"how a context is compressed: {', '.join(POOLINGS)} (default: {DEFAULT_POOLING})"
         )
-        sap_pooling: str | None = field(
-            default=None,
-            metadata={"help": f"how a context is compressed: {', '.join(POOLINGS)} (default: {DEFAULT_POOLING})"},
+        sap_num_heads: int | str | None = _setting("heads of the pooling layer (default: 4)", "--num_attention_heads")
+        sap_hidden_size: int | str | None = _setting(
+            "the language model's width, or left out", "--compressor_hidden_size"
         )
-        sap_num_heads: int | str | None = field(
-            default=None,
-            metadata={"aliases": ["--num_attention_heads"], "help": "heads of the pooling layer (default: 4)"},
+        sap_spotter: str | None = _setting(
+            "have a keyword spotter and train it on the transcripts (default: only with salience)"
         )
-        sap_hidden_size: int | str | None = field(
-            default=None,
-            metadata={"aliases": ["--compressor_hidden_size"], "help": "the language model's width, or left out"},
-        )
-        sap_spotter: str | None = field(
-            default=None,
-            metadata={"help": "have a keyword spotter and train it on the transcripts (default: only with salience)"},
-        )
-        sap_truncate_audio: bool | None = field(
-            default=None,
-            metadata={"help": "hear the beginning of an audio longer than the model's window instead of refusing it"},
+        sap_truncate_audio: bool | None = _setting(
+            "hear the beginning of an audio longer than the model's window instead of refusing it"
         )
 
         def __post_init__(self):
+            given = {name: getattr(self, name) for name in OWN if getattr(self, name) is not None}
             flags = {name: flag_value(name, getattr(self, name)) for name in FLAGS}
+            strict_is_given = not isinstance(self.strict, _NotGiven)
+            if not strict_is_given:
+                self.strict = False
+            if self.train_type is not None:
+                self.tuner_type = _tuner_type(self.train_type, self.tuner_type, base.tuner_type)
             super().__post_init__()
-            is_sap = self.model_type == MODEL_TYPE
-            if self.strict is None:
-                self.strict = is_sap
-            if is_sap:
+            vars(self).pop("train_type", None)
+            if self.model_type == MODEL_TYPE:
+                self.strict = self.strict if strict_is_given else True
                 finish_arguments(self, flags)
+            else:
+                refuse_settings(self, given)
+                for name in OWN:
+                    vars(self).pop(name, None)
 
     _wrap_methods(BaseArguments)
     BaseArguments.__module__ = base.__module__
     BaseArguments.__qualname__ = base.__qualname__
     BaseArguments.__doc__ = base.__doc__
     return BaseArguments
+
+
+def _tuner_type(train_type: str, tuner_type: str, default: str) -> str:
+    if tuner_type not in {default, train_type}:
+        raise InputError(f"--train_type {train_type} and --tuner_type {tuner_type} are one flag; allowed: one of them")
+    return train_type
+
+
+def refuse_settings(args: Any, given: Mapping[str, Any]) -> None:
+    """Refuse settings of SAP² for a model that has none: somebody would train for hours what nobody wanted.
+
+    Raises:
+        InputError: names the first flag.
+    """
+    for name, value in given.items():
+        raise InputError(
+            f"{FLAGS.get(name, f'--{name}')} {value} is a setting of {MODEL_TYPE}, and the model type is "
+            f"{args.model_type}; allowed: --model_type {MODEL_TYPE}, or no such flag"
+        )
 
 
 def patch_methods(base: type) -> None:
@@ -132,6 +168,7 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     Raises:
         InputError: contradicting or impossible settings, or a backend that would bypass the context.
     """
+    patch_accelerate()
     _check_backend(args)
     named = getattr(args, "adapter_mapping", None) or {}  # of swift deploy --adapters name=path
     checkpoints = [

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swift.model import ModelLoader
 
 from sap2.model.configuration import SAP2Qwen2AudioConfig
-from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
-from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import FLAGS, apply_settings, flag_value
+
+if TYPE_CHECKING:
+    from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
+    from sap2.model.processing import SAP2Qwen2AudioProcessor
 
 
 class SAP2ModelLoader(ModelLoader):
@@ -26,8 +28,6 @@ class SAP2ModelLoader(ModelLoader):
     def __init__(self, *args: Any, sap_settings: dict[str, Any] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.sap_settings = sap_settings
-        self.auto_tokenizer_cls = SAP2Qwen2AudioProcessor
-        self.auto_model_cls = self.auto_model_cls or SAP2Qwen2AudioForConditionalGeneration
 
     def get_config(self, model_dir: str) -> SAP2Qwen2AudioConfig:
         config = SAP2Qwen2AudioConfig.from_pretrained(model_dir)
@@ -35,6 +35,8 @@ class SAP2ModelLoader(ModelLoader):
         return apply_settings(config, settings)
 
     def get_processor(self, model_dir: str, config: SAP2Qwen2AudioConfig) -> SAP2Qwen2AudioProcessor:
+        from sap2.model.processing import SAP2Qwen2AudioProcessor
+
         processor = SAP2Qwen2AudioProcessor.from_pretrained(
             model_dir,
             sap_window_size=config.sap_window_size,
@@ -44,6 +46,12 @@ class SAP2ModelLoader(ModelLoader):
         )
         config.sap_context_token_id = processor.context_token_id
         return processor
+
+    def get_model(self, *args: Any, **kwargs: Any) -> SAP2Qwen2AudioForConditionalGeneration:
+        from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
+
+        self.auto_model_cls = self.auto_model_cls or SAP2Qwen2AudioForConditionalGeneration
+        return super().get_model(*args, **kwargs)
 
 
 def environment_settings() -> dict[str, Any]:

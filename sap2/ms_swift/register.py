@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import Any
 
 from sap2.model.settings import MODEL_TYPE, recorded_settings, resolve_settings
 from sap2.shipped import resolve_name
@@ -35,22 +36,19 @@ def register_arguments() -> None:
     """
     from sap2.errors import install_excepthook
     from sap2.ms_swift.arguments import make_arguments, patch_methods
-    from sap2.ms_swift.cpu_distributed import patch_accelerate
 
     module = sys.modules["swift.arguments.base_args.base_args"]
     if module.BaseArguments.__subclasses__():
         patch_methods(module.BaseArguments)
     else:
         module.BaseArguments = make_arguments(module.BaseArguments)
-    patch_accelerate()
     install_excepthook()
 
 
 def register_model() -> None:
-    """Architecture and model type."""
+    """Architecture and model type. The model's code is imported when one is loaded."""
     from swift.model import ModelMeta, MultiModelKeys, register_model, register_model_arch
 
-    from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
     from sap2.ms_swift.loader import SAP2ModelLoader
 
     arch = MultiModelKeys(
@@ -68,7 +66,7 @@ def register_model() -> None:
         SAP2ModelLoader,
         template=MODEL_TYPE,
         model_arch=MODEL_TYPE,
-        architectures=[SAP2Qwen2AudioForConditionalGeneration.__name__],
+        architectures=["SAP2Qwen2AudioForConditionalGeneration"],
         is_multimodal=True,
         tags=["audio"],
     )
@@ -76,13 +74,20 @@ def register_model() -> None:
 
 
 def register_template() -> None:
-    """Chat template: ChatML with Qwen2-Audio's audio tokens."""
+    """Chat template: ChatML with Qwen2-Audio's audio tokens. Its code is imported when one is made."""
     from swift.template import register_template
     from swift.template.templates.qwen import QwenTemplateMeta
 
+    register_template(QwenTemplateMeta(MODEL_TYPE, template_cls=_make_template), exist_ok=True)
+
+
+def _make_template(*args: Any, **kwargs: Any) -> Any:
     from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
 
-    register_template(QwenTemplateMeta(MODEL_TYPE, template_cls=SAP2Qwen2AudioTemplate), exist_ok=True)
+    return SAP2Qwen2AudioTemplate(*args, **kwargs)
+
+
+_make_template.use_model = False  # ms-swift asks the class
 
 
 def register_engine() -> None:
@@ -112,7 +117,6 @@ def register_plugin() -> None:
     """Everything for ``--external_plugins``, where ms-swift has read its command line already."""
     from sap2.errors import install_excepthook
     from sap2.ms_swift.arguments import patch_methods
-    from sap2.ms_swift.cpu_distributed import patch_accelerate
 
     register_names()
     register_model()
@@ -120,5 +124,4 @@ def register_plugin() -> None:
     patch_methods(sys.modules["swift.arguments.base_args.base_args"].BaseArguments)
     if "swift.pipelines.infer.infer" in sys.modules:
         register_infer()
-    patch_accelerate()
     install_excepthook()

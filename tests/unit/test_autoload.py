@@ -255,7 +255,7 @@ def test_without_flags_other_models_are_left_alone(patched, tiny):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_arguments_are_replaced_before_anybody_has_them(monkeypatch, late):
-    from sap2.ms_swift import arguments, cpu_distributed, register
+    from sap2.ms_swift import arguments, register
 
     class Base(Arguments):
         pass
@@ -268,7 +268,6 @@ def test_arguments_are_replaced_before_anybody_has_them(monkeypatch, late):
     monkeypatch.setitem(sys.modules, "swift.arguments.base_args.base_args", module)
     monkeypatch.setattr(arguments, "make_arguments", lambda base: (calls.append(("made", base)), "ours")[1])
     monkeypatch.setattr(arguments, "patch_methods", lambda base: calls.append(("patched", base)))
-    monkeypatch.setattr(cpu_distributed, "patch_accelerate", lambda: None)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     register.register_arguments()
     assert calls == ([("patched", Base)] if late else [("made", Command)])

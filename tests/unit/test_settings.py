@@ -173,13 +173,6 @@ def test_streaming_skips_no_row(parse):
     assert parse("infer", "--strict", "false", "--stream", "true").stream is True, "a person types the rows"
 
 
-def test_other_models_keep_ms_swifts_defaults(tiny, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    args, _ = parse_args(InferArguments, ["--model", str(tiny), "--model_type", "qwen2_audio"])
-    assert args.strict is False and args.sap_window_size is None
-    assert "sap_settings" not in args.get_model_kwargs()
-
-
 def test_a_float32_model_trains_in_float32_without_an_accelerator(parse):
     if torch.accelerator.is_available():
         pytest.skip("has an accelerator")
@@ -293,7 +286,9 @@ def test_registration():
     meta = MODEL_MAPPING["sap_qwen2_audio"]
     assert meta.is_multimodal is True
     assert meta.architectures == ["SAP2Qwen2AudioForConditionalGeneration"]
-    assert TEMPLATE_MAPPING[meta.template].template_cls is SAP2Qwen2AudioTemplate
+    template_meta = TEMPLATE_MAPPING[meta.template]
+    assert type(template_meta.template_cls(None, template_meta)) is SAP2Qwen2AudioTemplate
+    assert template_meta.template_cls.use_model is SAP2Qwen2AudioTemplate.use_model
     assert {"register_arguments", "register_model", "register_template"} <= set(_autoload.status["done"])
     assert _autoload.status["errors"] == []
 
