@@ -19,6 +19,7 @@ from transformers.conversion_mapping import (
     register_checkpoint_conversion_mapping,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioCausalLMOutputWithPast,
     Qwen2AudioModel,
@@ -348,6 +349,8 @@ def _register() -> None:
     mapping = get_checkpoint_conversion_mapping("qwen2_audio")
     for name in (SAP2Qwen2AudioForConditionalGeneration.__name__, SAP2Qwen2AudioConfig.model_type):
         register_checkpoint_conversion_mapping(name, mapping, overwrite=True)
+    # where trainers look up whether labels are shifted (label smoothing)
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[SAP2Qwen2AudioConfig.model_type] = SAP2Qwen2AudioForConditionalGeneration.__name__
     AutoModel.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioModel)
     for auto_class in (AutoModelForMultimodalLM, AutoModelForSeq2SeqLM, AutoModelForCausalLM):
         auto_class.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration)
