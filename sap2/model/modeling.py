@@ -144,6 +144,10 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
             log_probs,
         )
 
+    def embed(self, input_ids: Tensor, audios: Audios) -> Tensor:
+        """What the language model reads (B, S, D): tokens (B, S), with speech and contexts in place of placeholders."""
+        return self.merge_inputs(input_ids, self.get_input_embeddings()(input_ids), audios)[0]
+
     def merge_inputs(self, input_ids: Tensor, inputs_embeds: Tensor, audios: Audios) -> tuple[Tensor, Tensor | None]:
         """Put speech and pooled contexts in the place of their placeholders. Also the spotter's loss, in training."""
         speech = self.get_speech_features(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sap2.model.audios import Audios
 from sap2.model.encoder import trim_features
 from sap2.pipeline.engines.base import EmbeddedPrompt, Engine, Reply
 from sap2.pipeline.loading import LoadedModel
@@ -60,20 +61,11 @@ class Hearing:
 
     def embed(self, stage: str, encoder: Encoder, prompts: Sequence[Prompt]) -> list[EmbeddedPrompt]:
         """The prompts of a stage, one for each audio, with speech and pooled context in the place of their tokens."""
-        states = self.states(stage)
         inputs = encoder.collate(prompts, self._loaded.device)
         ids = inputs["input_ids"]
+        inputs |= {"audio_hidden_states": self.states(stage), "feature_attention_mask": self.mask}
         with self._loaded.use(stage) as model:
-            embeddings, _ = model.model.merge_inputs(
-                input_ids=ids,
-                inputs_embeds=model.get_input_embeddings()(ids),
-                input_features=None,
-                feature_attention_mask=self.mask,
-                context_input_ids=inputs.get("context_input_ids"),
-                context_attention_mask=inputs.get("context_attention_mask"),
-                audio_hidden_states=states,
-                context_spellings=inputs.get("context_spellings"),
-            )
+            embeddings = model.model.embed(ids, Audios.take_from(inputs))
         return [
             EmbeddedPrompt(prompt.input_ids, row[-len(prompt.input_ids) :])
             for prompt, row in zip(prompts, embeddings, strict=True)
