@@ -1,6 +1,11 @@
 """Door to ``sap2 data build_curriculum`` (:mod:`sap2.data.build_curriculum`)."""
 
-from sap2.data.build_curriculum import main
+import functools
+import sys
+
+from sap2.commands.data import run_tool
+
+main = functools.partial(run_tool, "build_curriculum")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,11 @@
 """Door to ``sap2 data build_joint`` (:mod:`sap2.data.build_joint`)."""
 
-from sap2.data.build_joint import main
+import functools
+import sys
+
+from sap2.commands.data import run_tool
+
+main = functools.partial(run_tool, "build_joint")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

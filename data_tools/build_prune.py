@@ -1,6 +1,11 @@
 """Door to ``sap2 data build_prune`` (:mod:`sap2.data.build_prune`)."""
 
-from sap2.data.build_prune import main
+import functools
+import sys
+
+from sap2.commands.data import run_tool
+
+main = functools.partial(run_tool, "build_prune")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,11 @@
 """Door to ``sap2 data check`` (:mod:`sap2.data.check`)."""
 
-from sap2.data.check import main
+import functools
+import sys
+
+from sap2.commands.data import run_tool
+
+main = functools.partial(run_tool, "check")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

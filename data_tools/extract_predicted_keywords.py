@@ -1,6 +1,11 @@
 """Door to ``sap2 data extract_predicted_keywords`` (:mod:`sap2.data.extract_predicted_keywords`)."""
 
-from sap2.data.extract_predicted_keywords import main
+import functools
+import sys
+
+from sap2.commands.data import run_tool
+
+main = functools.partial(run_tool, "extract_predicted_keywords")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

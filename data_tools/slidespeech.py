@@ -1,6 +1,11 @@
 """Door to ``sap2 data slidespeech`` (:mod:`sap2.data.slidespeech`)."""
 
-from sap2.data.slidespeech import main
+import functools
+import sys
+
+from sap2.commands.data import run_tool
+
+main = functools.partial(run_tool, "slidespeech")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,10 +27,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this fo
 from ablation_report import decoded_file, read_counts, write_counts, write_report
 from tqdm import tqdm
 
-from sap2.commands.shared import one_line_errors, positive
+from sap2.commands.shared import Parser, positive, run_parser
 from sap2.data.build_asr import build_asr
 from sap2.data.build_curriculum import build_curriculum
 from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
+from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.rowfiles import read_rows, write_rows
 from sap2.shipped import resolve_name
@@ -109,7 +110,7 @@ class Settings:
         """Write them to OUTPUT/settings.json.
 
         Raises:
-            ValueError: OUTPUT was begun with others.
+            InputError: OUTPUT was begun with others.
         """
         settings = {**dataclasses.asdict(self), "slides": list(self.slides)}
         del settings["output"]
@@ -117,7 +118,7 @@ class Settings:
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
         for name, value in settings.items():
             if before.get(name) != value:
-                raise ValueError(
+                raise InputError(
                     f"{path}: {name} was {before.get(name)!r} and is {value!r}; allowed: the same, or another --output"
                 )
         with atomic_write(path) as stream:
@@ -329,8 +330,8 @@ def run_arms(settings: Settings, arms: Sequence[Arm], seeds: Sequence[int], jobs
             raise
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> Parser:
+    parser = Parser(prog="ablation.py", description=__doc__)
     parser.add_argument("--model", metavar="DIR", help="a plain Qwen2-Audio to start from, or sap2-tiny")
     parser.add_argument("--talks", metavar="DIR", help="talks of sap2 make-talks, 25 slides each")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="goes on with what is there")
@@ -356,29 +357,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(parser: argparse.ArgumentParser, option: str, text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
-        parser.error(f"{option} {text!r}; allowed: whole numbers, such as 1,5")
+        raise InputError(f"{option} {text!r}; allowed: whole numbers, such as 1,5") from None
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, decode and count what is missing, and write the report."""
     if args.from_counts is not None:
-        with one_line_errors():
-            write_report(read_counts(args.from_counts), args.output)
+        write_report(read_counts(args.from_counts), args.output)
         return
     if args.model is None or args.talks is None:
-        parser.error("--model and --talks are missing; allowed: both, or --from-counts FILE")
+        raise InputError("--model and --talks are missing; allowed: both, or --from-counts FILE")
     arms = all_arms()
     names = list(arms) if args.arms is None else args.arms.split(",")
     unknown = sorted(set(names) - set(arms))
     if unknown:
-        parser.error(f"unknown arms {', '.join(unknown)}; allowed: {', '.join(arms)}")
-    seeds, slides = _numbers(parser, "--seeds", args.seeds), _numbers(parser, "--slides", args.slides)
+        raise InputError(f"unknown arms {', '.join(unknown)}; allowed: {', '.join(arms)}")
+    seeds, slides = _numbers("--seeds", args.seeds), _numbers("--slides", args.slides)
     settings = Settings(
         resolve_name(args.model),
         args.talks,
@@ -391,11 +396,10 @@ def main(argv: list[str] | None = None) -> None:
         args.utterances,
         args.tower,
     )
-    with one_line_errors():
-        if not args.report_only:
-            run_arms(settings, [arms[name] for name in names], seeds, args.jobs)
-        write_report(write_counts(args.output, arms, slides, settings.model), args.output)
+    if not args.report_only:
+        run_arms(settings, [arms[name] for name in names], seeds, args.jobs)
+    write_report(write_counts(args.output, arms, slides, settings.model), args.output)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,6 +13,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
+from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.lengths import pooled_length
 from sap2.prompts import format_keywords
@@ -46,7 +47,7 @@ def write_counts(output: Path, arms: Mapping[str, Arm], slides: Sequence[int], m
         What is written to OUTPUT/counts.json.
 
     Raises:
-        ValueError: nothing was decoded yet, or an utterance is missing.
+        InputError: nothing was decoded yet, or an utterance is missing.
     """
     results, known = [], {}
     for name, arm in arms.items():
@@ -60,7 +61,7 @@ def write_counts(output: Path, arms: Mapping[str, Arm], slides: Sequence[int], m
                 results.append({"arm": name, "seed": seed, "slides": count, "talks": talks})
         known[name] = {"baseline": arm.baseline, **_speeds(output, arm, slides, list(replies.values()))}
     if not results:
-        raise ValueError(f"{output} holds nothing decoded yet")
+        raise InputError(f"{output} holds nothing decoded yet")
     tokens = context_tokens(output, model, slides)
     for name, entry in known.items():
         arm = arms[name]
@@ -80,15 +81,15 @@ def read_counts(path: Path) -> Counts:
     """What :func:`write_counts` wrote.
 
     Raises:
-        ValueError: it is not such a file, or of other figures.
+        InputError: it is not such a file, or of other figures.
     """
     try:
         counts = json.loads(path.read_text(encoding="utf-8"))
         figures = counts["figures"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no counts of an ablation: {error!r}") from None
+        raise InputError(f"{path} holds no counts of an ablation: {error!r}") from None
     if figures != list(FIGURES):
-        raise ValueError(f"{path} has the figures {figures}; allowed: {list(FIGURES)}")
+        raise InputError(f"{path} has the figures {figures}; allowed: {list(FIGURES)}")
     return counts
 
 
@@ -107,7 +108,7 @@ def _by_talk(rows: list[dict], replies: Mapping[str, str], path: Path, ending: s
     hyps = {row["id"]: replies.get(row["id"].rpartition("@")[0] + ending) for row in rows}
     missing = sorted(name for name, reply in hyps.items() if reply is None)
     if missing:
-        raise ValueError(f"{path} lacks {len(missing)} utterances, such as {missing[0]}")
+        raise InputError(f"{path} lacks {len(missing)} utterances, such as {missing[0]}")
     utterances = [Utterance(row["id"], row["text"], list(row["keywords"])) for row in rows]
     scores = score(TestSet(utterances, {"arm": hyps}), DEFINITIONS["slidespeech"])
     parts = fractions(scores.systems["arm"])

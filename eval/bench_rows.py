@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sap2.commands.shared import add_normalizer, command_parser, one_line_errors, positive
+from sap2.commands.shared import Parser, add_normalizer, positive, run_parser
 from sap2.data.build_asr import build_asr
 from sap2.data.build_joint import build_joint
 from sap2.data.build_prune import build_prune
@@ -126,17 +126,16 @@ def format_line(result: Measure) -> str:
     )
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("bench_rows", __doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="bench_rows.py", description=__doc__)
     parser.add_argument("--rows", type=positive, default=1_000_000, help="default: %(default)s")
     parser.add_argument("--keywords", type=positive, default=20, help="keywords of each row (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of the rows (default: %(default)s)")
     add_normalizer(parser)
-    args = parser.parse_args(argv)
-    with one_line_errors():
-        bench(args.rows, args.keywords, args.normalizer, args.format)
+    parser.set_defaults(run=lambda args: bench(args.rows, args.keywords, args.normalizer, args.format))
+    return run_parser(parser, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,11 +1,14 @@
-"""Score stage one, the picking of keywords: ``python eval/keywords.py --input_file result.jsonl``."""
+"""Score stage one: ``python eval/keywords.py --input_file result.jsonl``, the same as ``sap2 score-keywords``."""
 
+import functools
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from sap2.scoring.selection import main
+from sap2.commands.shared import run_module
+
+main = functools.partial(run_module, "sap2.scoring.selection", "keywords.py")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,6 +24,8 @@ from sap2 import _autoload
 DISTRIBUTION = "sap2-asr"
 PTH_NAME = "sap2_autoload.pth"
 MODEL_TYPE = "sap_qwen2_audio"
+REINSTALL = "install sap2 again from its checkout or wheel: pip install FOLDER-OR-WHEEL"
+"""sap2 is on no package index, and anyone could take its name there."""
 PLUGIN_FILE = Path(__file__).parent / "plugin" / "sap2_plugin.py"
 PROBE_SECONDS = 300
 """How long the imports of the whole stack may take; 20 s are usual, a cold network disk needs minutes."""
@@ -89,7 +91,7 @@ def check_packages() -> Iterator[Finding]:
     try:
         distribution = metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        yield Finding(PROBLEM, DISTRIBUTION, "not installed in this environment", _install(DISTRIBUTION))
+        yield Finding(PROBLEM, DISTRIBUTION, "not installed in this environment", REINSTALL)
         return
     yield Finding(OK, DISTRIBUTION, distribution.version)
     try:
@@ -147,7 +149,7 @@ def check_autoload() -> Iterator[Finding]:
     files = [Path(folder, PTH_NAME) for folder in folders if Path(folder, PTH_NAME).is_file()]
     value = os.environ.get(_autoload.VARIABLE)
     if not files:
-        advice = f"{_install(DISTRIBUTION)}, or pass --external_plugins {PLUGIN_FILE}"
+        advice = f"{REINSTALL}, or pass --external_plugins {PLUGIN_FILE}"
         yield Finding(PROBLEM, "autoload", f"{PTH_NAME} is in none of this environment's folders", advice)
     elif not _autoload.is_enabled():
         advice = f"unset {_autoload.VARIABLE}, or pass --external_plugins {PLUGIN_FILE}"
@@ -169,7 +171,7 @@ def check_plugin(facts: dict[str, Any]) -> Iterator[Finding]:
     else:
         missing = "its flags" if plugin["model_type"] else MODEL_TYPE
         reason = f": {plugin['reason']}" if plugin.get("reason") else ""
-        yield Finding(PROBLEM, "plugin", f"ms-swift does not know {missing}{reason}", _install(DISTRIBUTION))
+        yield Finding(PROBLEM, "plugin", f"ms-swift does not know {missing}{reason}", REINSTALL)
 
 
 def check_gpu(facts: dict[str, Any]) -> Iterator[Finding]:

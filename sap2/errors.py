@@ -1,9 +1,10 @@
-"""The error for bad input: a row, a file or a setting that somebody has to mend."""
+"""The error for bad input: a row, a file or a setting that somebody has to mend. Standard library only."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 
 DEBUG_VARIABLE = "SAP2_DEBUG"
@@ -11,6 +12,43 @@ DEBUG_VARIABLE = "SAP2_DEBUG"
 
 class InputError(ValueError):
     """Bad input, said in one line that names the row or file, what is wrong and what is allowed."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """A package that only a part of sap2 needs is not installed.
+
+    Args:
+        what: what needs it, such as ``talk.pdf``.
+        package: its name on the package index.
+        extra: the extra of sap2 that holds it. sap2 itself is on no index, so that the extra is named as it is
+            installed from a checkout.
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package}: pip install {package} (all such packages, in a checkout of sap2: "
+            f"pip install '.[{extra}]')"
+        )
+
+
+def debugging() -> bool:
+    """Whether errors keep their traceback (``SAP2_DEBUG=1``)."""
+    return os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}
+
+
+def list_some(names: Sequence[str], shown: int = 10) -> str:
+    """The first names of many, and how many more there are.
+
+    >>> list_some(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def print_error(message: object) -> None:
+    """One line on standard error, with the prefix that all commands share."""
+    print(f"sap2: error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
 def input_error_line(error: BaseException) -> str:
@@ -29,8 +67,8 @@ def install_excepthook() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if issubclass(kind, InputError) and os.environ.get(DEBUG_VARIABLE, "0") in {"", "0"}:
-            print(f"sap2: error: {input_error_line(error)}", file=sys.stderr, flush=True)
+        if issubclass(kind, InputError) and not debugging():
+            print_error(input_error_line(error))
         else:
             previous(kind, error, traceback)
 

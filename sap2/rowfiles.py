@@ -24,7 +24,7 @@ _BATCH = 4096  # rows of one parquet batch
 _BOM = b"\xef\xbb\xbf"
 
 
-OnError = Callable[[int, ValueError], None]
+OnError = Callable[[int, InputError], None]
 
 
 def read_rows(path: str | os.PathLike[str], on_error: OnError | None = None) -> Iterator[tuple[int, Row]]:
@@ -53,14 +53,14 @@ def read_rows(path: str | os.PathLike[str], on_error: OnError | None = None) -> 
             line = line.removeprefix(_BOM) if number == 1 else line
             try:
                 row = _as_row(line, f"{path}:{number}") if line.strip() else None
-            except ValueError as error:
+            except InputError as error:
                 on_error(number, error)
                 continue
             if row is not None:
                 yield number, row
 
 
-def _raise(number: int, error: ValueError) -> None:
+def _raise(number: int, error: InputError) -> None:
     raise error
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from sap2.commands.shared import one_line_errors
+from sap2.commands.shared import Parser, run_parser
+from sap2.errors import InputError
 from sap2.files import atomic_folder
 from sap2.model.configuration import SAP_FIELDS
 from sap2.model.weights import POOLING
@@ -32,14 +34,14 @@ def export_model(checkpoint: Path, folder: Path) -> None:
     """Write a fully trained model as a plain Qwen2-Audio; the spotter's tensors come along.
 
     Raises:
-        ValueError: the tensors are not those of the tiny model.
+        InputError: the tensors are not those of the tiny model.
     """
     weights = load_file(checkpoint / "model.safetensors")
     processor = build_processor()
     model = build_model(processor.tokenizer)
     expected = {name: tensor.shape for name, tensor in hub_names(model.state_dict()).items()}
     if {name: tensor.shape for name, tensor in weights.items() if POOLING not in name} != expected:
-        raise ValueError(f"{checkpoint} does not hold the tensors of the tiny model")
+        raise InputError(f"{checkpoint} does not hold the tensors of the tiny model")
     with atomic_folder(folder, "config.json", overwrite=True) as new:
         write_checkpoint(new, processor, model, _half(weights))
 
@@ -63,18 +65,22 @@ def _write(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="export.py", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="of swift sft: a whole model or an adapter")
     parser.add_argument("folder", type=Path, help="is replaced")
-    args = parser.parse_args(argv)
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     export = export_adapter if (args.checkpoint / "adapter_config.json").is_file() else export_model
-    with one_line_errors():
-        export(args.checkpoint, args.folder)
+    export(args.checkpoint, args.folder)
     size = sum(path.stat().st_size for path in args.folder.iterdir())
     print(f"{args.folder}: {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
+import sys
 from collections.abc import Sequence
 
-from sap2.commands.shared import one_line_errors
+from sap2.commands.shared import Parser, run_parser
+from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.rowfiles import read_rows, write_rows
 from sap2.rows import Row
@@ -27,14 +29,14 @@ def write_lists(source: str, prefix: str) -> None:
     """Write the four files and the lists.
 
     Raises:
-        ValueError: all utterances are of one talk.
+        InputError: all utterances are of one talk.
     """
     utterances = [row for _, row in read_rows(source)]
     lists: dict[str, list[list[str]]] = {}
     for row in utterances:
         lists.setdefault(row["session"], []).append(row["keywords"])
     if len(lists) < 2:
-        raise ValueError(f"{source} holds {len(lists)} talks; allowed: 2 or more")
+        raise InputError(f"{source} holds {len(lists)} talks; allowed: 2 or more")
     talks = list(lists)
     following = dict(zip(talks, [*talks[1:], talks[0]], strict=True))
 
@@ -59,15 +61,19 @@ def write_lists(source: str, prefix: str) -> None:
         stream.writelines(f"{row['id']} {'$'.join(row['keywords'])}\n" for row in utterances)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="lists.py", description=__doc__)
     parser.add_argument("source", help="utterances of several talks, in their order")
     parser.add_argument("prefix", help="of the files to write")
-    args = parser.parse_args(argv)
-    with one_line_errors():
-        write_lists(args.source, args.prefix)
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
+    write_lists(args.source, args.prefix)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

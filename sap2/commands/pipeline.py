@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
+from sap2.commands.shared import positive
+
 if TYPE_CHECKING:
     from sap2.pipeline.run import PipelineOptions
 
@@ -13,49 +15,39 @@ EXIT_ROWS_FAILED = 1
 _STAGES = "asr | prune,asr | joint | prune (default: prune,asr with a prune adapter, else asr)"
 
 
-def positive(text: str) -> int:
-    """A whole number from 1, as an argparse type."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
-
-
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``transcribe`` and ``pipeline`` share."""
     parser.add_argument("--model", required=True, help="base model: a folder or a name of the hub")
-    parser.add_argument("--prune-adapter", "--prune_adapter", metavar="DIR", help="LoRA checkpoint of stage one")
-    parser.add_argument(
-        "--asr-adapter", "--asr_adapter", metavar="DIR", help="LoRA checkpoint of stage two, or of the joint stage"
-    )
+    parser.add_argument("--prune-adapter", metavar="DIR", help="LoRA checkpoint of stage one")
+    parser.add_argument("--asr-adapter", metavar="DIR", help="LoRA checkpoint of stage two, or of the joint stage")
     parser.add_argument("--stages", help=_STAGES)
     parser.add_argument(
-        "--batch_size", type=positive, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
+        "--batch-size", type=positive, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
     )
     parser.add_argument(
-        "--max_batch_tokens", type=positive, metavar="N", help="limit of a batch's size times its longest prompt"
+        "--max-batch-tokens", type=positive, metavar="N", help="limit of a batch's size times its longest prompt"
     )
     parser.add_argument(
-        "--max_new_tokens", type=positive, default=512, metavar="N", help="longest reply (default: %(default)s)"
+        "--max-new-tokens", type=positive, default=512, metavar="N", help="longest reply (default: %(default)s)"
     )
     parser.add_argument(
-        "--torch_dtype",
+        "--torch-dtype",
         choices=("bfloat16", "float16", "float32"),
         help="default: what the adapters were trained with, else the model's",
     )
-    parser.add_argument("--attn_impl", help="attention implementation of transformers (default: its choice)")
+    parser.add_argument("--attn-impl", help="attention implementation of transformers (default: its choice)")
     parser.add_argument("--device", help="of torch (default: the GPU if there is one)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sap2 pipeline``."""
     parser.epilog = "Several GPUs: torchrun --nproc_per_node N -m sap2.cli pipeline …"
-    parser.add_argument("--val_dataset", required=True, metavar="FILE", help="rows or utterances to decode")
-    parser.add_argument("--result_path", required=True, metavar="FILE", help=".jsonl; an unfinished one is continued")
+    parser.add_argument("--val-dataset", required=True, metavar="FILE", help="rows or utterances to decode")
+    parser.add_argument("--result-path", required=True, metavar="FILE", help=".jsonl; an unfinished one is continued")
     add_model_arguments(parser)
-    parser.add_argument("--truncate_audio", action="store_true", help="hear the beginning of too long an audio")
+    parser.add_argument("--truncate-audio", action="store_true", help="hear the beginning of too long an audio")
     parser.add_argument(
-        "--num_workers", type=positive, default=4, metavar="N", help="threads that read audio (default: %(default)s)"
+        "--num-workers", type=positive, default=4, metavar="N", help="threads that read audio (default: %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="start afresh, whatever the result file holds")
 

@@ -1,34 +1,171 @@
-"""What the commands of this package share: options, the progress bar, and errors as one line."""
+"""What the commands of this package share: the parser, kinds of options, progress, and one border for errors.
+
+A command is a module with ``add_arguments(parser)`` and ``run(args)``, which returns an exit code or None.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
+import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
-from tqdm import tqdm
-
+from sap2.errors import InputError, debugging, print_error
 from sap2.rowfiles import FORMATS, row_format
 from sap2.text import NORMALIZERS
 
-Item = TypeVar("Item")
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
-def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for ``python -m module`` that shows the module's docstring as it stands."""
-    return argparse.ArgumentParser(
-        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+class Command(NamedTuple):
+    """The module of a command, and its line in the list of commands."""
+
+    module: str
+    help: str
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of ``sap2``: flags may be written with hyphens or underscores, and errors have one prefix.
+
+    Args:
+        module: the module of the command. It is imported only when its arguments are parsed, so that a list of
+            commands answers at once.
+        kwargs: of ``argparse.ArgumentParser``. Flags are not abbreviated, and the description is shown as it stands.
+    """
+
+    def __init__(self, *args: Any, module: str | None = None, **kwargs: Any) -> None:
+        kwargs = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs}
+        super().__init__(*args, **kwargs)
+        self._module = module
+
+    def add_commands(self, commands: Mapping[str, Command], metavar: str) -> None:
+        """Offer commands by name; without a name, the list of them is shown."""
+        subparsers = self.add_subparsers(metavar=metavar)
+        for name, command in commands.items():
+            subparsers.add_parser(
+                name, help=command.help, description=f"{name}: {command.help}.", module=command.module
+            )
+        self.set_defaults(run=self._show_commands)
+
+    def _show_commands(self, args: argparse.Namespace) -> None:
+        self.print_help()
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As upstream's, after the command's module has added its arguments."""
+        if self._module is not None:
+            module, self._module = importlib.import_module(self._module), None
+            module.add_arguments(self)
+            if hasattr(module, "run"):
+                self.set_defaults(run=module.run)
+        return super().parse_known_args(self._with_known_flags(sys.argv[1:] if args is None else args), namespace)
+
+    def _with_known_flags(self, args: Sequence[str]) -> list[str]:
+        """The arguments with ``--a_b`` for ``--a-b``, or the reverse, where only that is a flag of this parser."""
+        args = list(args)
+        for index, argument in enumerate(args):
+            if argument == "--":
+                break
+            flag, equals, value = argument.partition("=")
+            if flag.startswith("--") and flag not in self._option_string_actions:
+                spellings = (f"--{flag[2:].replace('_', '-')}", f"--{flag[2:].replace('-', '_')}")
+                known = next((spelling for spelling in spellings if spelling in self._option_string_actions), flag)
+                args[index] = known + equals + value
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """A wrong command line: its usage, and one line."""
+        self.print_usage(sys.stderr)
+        print_error(message)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def run_parser(parser: Parser, argv: Sequence[str] | None = None) -> int:
+    """Parse a command line and run its command behind the border for errors; returns the exit code."""
+
+    def command() -> int | None:
+        args = parser.parse_args(argv)
+        return args.run(args)
+
+    return run_bordered(command)
+
+
+def run_module(module: str, prog: str, argv: Sequence[str] | None = None) -> int:
+    """Run the command of a module under another name than that of ``sap2``; returns the exit code."""
+    return run_parser(Parser(prog=prog, module=module), argv)
+
+
+def run_bordered(command: Callable[[], int | None]) -> int:
+    """Call a command and return its exit code; the one place where errors become a line on standard error.
+
+    Bad input (:class:`InputError`, or an OSError that names its file) is one line and code 2, Ctrl-C is code 130.
+    Anything else is a fault of ours and keeps its traceback, as all errors do with ``SAP2_DEBUG=1``. Characters that
+    the terminal cannot show are escaped. A command that is terminated removes its half-made output before it ends.
+    """
+    _show_every_character()
+    try:
+        with _ends_orderly():
+            return command() or 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as head does
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except (InputError, OSError) as error:
+        if debugging() or (isinstance(error, OSError) and error.filename is None):
+            raise
+        print_error(_file_error(error) if isinstance(error, OSError) else error)
+        return EXIT_BAD_INPUT
+
+
+def _file_error(error: OSError) -> str:
+    return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.strerror else str(error)
+
+
+def _show_every_character() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # replaced by something that is no text file, or closed
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _ends_orderly() -> Iterator[None]:
+    """SIGTERM ends the block by an exception, so that its half-made outputs are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     """``--output FILE`` and ``--format``."""
     parser.add_argument("--output", required=True, metavar="FILE", help=f"{what}; .jsonl, .json or .parquet")
     parser.add_argument("--format", choices=FORMATS, help="format of the output (default: by the name of the file)")
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """Refuse an output whose name and ``--format`` disagree before anything is read.
+
+    Raises:
+        InputError: they disagree.
+    """
+    row_format(args.output, args.format)
 
 
 def add_normalizer(parser: argparse.ArgumentParser) -> None:
@@ -41,63 +178,26 @@ def add_normalizer(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_output(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse; an output whose name and ``--format`` disagree is a usage error."""
-    args = parser.parse_args(argv)
-    try:
-        row_format(args.output, args.format)
-    except ValueError as error:
-        parser.error(str(error))
-    return args
-
-
 def share(text: str) -> float:
     """A number from 0 to 1, as an argparse type."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
 
 
 def count(text: str) -> int:
     """A whole number from 0, as an argparse type."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
+    return _whole(text, 0)
 
 
 def positive(text: str) -> int:
     """A whole number from 1, as an argparse type."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
+    return _whole(text, 1)
 
 
-def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "row") -> Iterable[Item]:
-    """The items behind a progress bar on stderr, which stays away where stderr is not a terminal."""
-    return tqdm(items, desc=description, total=total, unit=f" {unit}s", disable=None)
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn what bad input raises into one line on stderr and exit code 1; other errors keep their traceback.
-
-    A command that is terminated removes its half-made output before it ends.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, _terminate) if main else None
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, previous)
-
-
-def _terminate(number: int, _frame: object) -> None:
-    sys.exit(128 + number)
+def _whole(text: str, least: int) -> int:
+    # int() would take "1_000" and " 7 " too
+    if not re.fullmatch(r"\d+", text, re.ASCII) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return int(text)

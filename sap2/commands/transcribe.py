@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifest", metavar="FILE", help="rows with audio, start, end, slide: which slide was shown when"
     )
-    parser.add_argument("--max_keywords", type=int, metavar="N", help="keywords of a deck at most (0: all)")
-    parser.add_argument("--common_words", metavar="FILE", help="words that are no keywords of slides, one a line")
+    parser.add_argument("--max-keywords", type=int, metavar="N", help="keywords of a deck at most (0: all)")
+    parser.add_argument("--common-words", metavar="FILE", help="words that are no keywords of slides, one a line")
     parser.add_argument("--ocr", choices=("auto", "never", "always"), default="auto", help="of PDF pages without text")
-    parser.add_argument("--max_segment_seconds", type=float, metavar="S", help="default: what the model hears, 30 s")
+    parser.add_argument("--max-segment-seconds", type=float, metavar="S", help="default: what the model hears, 30 s")
     parser.add_argument("--format", choices=FORMATS, default="txt", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="default: standard output")
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from sap2.data.building import row_random
-from sap2.errors import InputError
+from sap2.errors import InputError, list_some
 from sap2.tables import check_id, read_lines
 
 COMMON_COUNT = 5000
@@ -44,7 +44,7 @@ def read_biasing(path: str | os.PathLike[str]) -> dict[str, BiasingEntry]:
         rare, words = (_words(field, where) for field in fields[2:])
         absent = sorted(set(rare) - set(words))
         if absent:
-            raise InputError(f"{where}: rare words that the list lacks: {', '.join(absent[:10])}")
+            raise InputError(f"{where}: rare words that the list lacks: {list_some(absent)}")
         entries[name] = BiasingEntry(where, text, rare, words)
     return entries
 

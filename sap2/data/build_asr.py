@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
 from sap2.commands.shared import (
     add_normalizer,
     add_output,
-    command_parser,
+    check_output,
     count,
-    one_line_errors,
-    parse_output,
     share,
 )
 from sap2.data.building import (
@@ -101,9 +100,9 @@ def build_asr(
     return build_rows(source, output, make_turns, options or RowOptions(), table.finish if table else None)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.build_asr", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     add_row_options(parser)
     add_output(parser, "stage-two rows")
     parser.add_argument("--keywords", choices=KEYWORD_MODES, default="all", help="default: %(default)s")
@@ -119,22 +118,25 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of --drop and --distractors (default: %(default)s)")
     add_normalizer(parser)
-    args = parse_output(parser, argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    check_output(args)
     if (args.keywords == "predicted") != (args.predictions is not None):
-        parser.error("--keywords predicted and --predictions FILE go together")
+        raise InputError("--keywords predicted and --predictions FILE go together")
     if args.keywords != "oracle" and (args.drop or args.distractors):
-        parser.error("--drop and --distractors are errors put into --keywords oracle")
-    with one_line_errors():
-        report = build_asr(
-            args.source,
-            args.output,
-            args.keywords,
-            predictions=args.predictions,
-            lenient=args.lenient,
-            drop=args.drop,
-            distractors=args.distractors,
-            seed=args.seed,
-            normalizer=args.normalizer,
-            options=row_options(args),
-        )
-        print(f"{args.output}: {report}")
+        raise InputError("--drop and --distractors are errors put into --keywords oracle")
+    report = build_asr(
+        args.source,
+        args.output,
+        args.keywords,
+        predictions=args.predictions,
+        lenient=args.lenient,
+        drop=args.drop,
+        distractors=args.distractors,
+        seed=args.seed,
+        normalizer=args.normalizer,
+        options=row_options(args),
+    )
+    print(f"{args.output}: {report}")

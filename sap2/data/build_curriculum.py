@@ -12,16 +12,18 @@ sound like the spoken ones), or from all utterances of the file.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from sap2.commands.shared import add_output, command_parser, one_line_errors, parse_output, positive, progress
+from sap2.commands.shared import add_output, check_output, positive
 from sap2.data.building import BuildReport, CleanUtterance, clean_utterance, make_row
 from sap2.data.utterances import read_utterances
 from sap2.errors import InputError
+from sap2.progress import progress
 from sap2.prompts import asr_prompt, joint_prompt, joint_reply, prune_prompt, prune_reply
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
@@ -188,7 +190,7 @@ def build_curriculum(
     report = BuildReport()
 
     def drawn() -> Iterator[Row]:
-        for row, keywords in progress(Curriculum(utterances, shares, block, seed).rows(rows, parsed), "rows"):
+        for row, keywords in progress(Curriculum(utterances, shares, block, seed).rows(rows, parsed), "building", rows):
             report.rows += 1
             report.keywords += keywords
             yield row
@@ -197,9 +199,9 @@ def build_curriculum(
     return report
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.build_curriculum", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     parser.add_argument("source", metavar="UTTERANCES", help="file of utterances, as a corpus converter writes it")
     add_output(parser, "rows of all tasks, in the order of training")
     parser.add_argument("--rows", type=positive, required=True, metavar="N", help="steps x rows of a step")
@@ -211,16 +213,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--block", type=positive, default=24, metavar="N", help="rows of a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    args = parse_output(parser, argv)
-    with one_line_errors():
-        report = build_curriculum(
-            args.source,
-            args.output,
-            args.rows,
-            args.stages,
-            tasks=args.tasks,
-            block=args.block,
-            seed=args.seed,
-            format=args.format,
-        )
-        print(f"{args.output}: {report}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    check_output(args)
+    report = build_curriculum(
+        args.source,
+        args.output,
+        args.rows,
+        args.stages,
+        tasks=args.tasks,
+        block=args.block,
+        seed=args.seed,
+        format=args.format,
+    )
+    print(f"{args.output}: {report}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
-from sap2.commands.shared import add_normalizer, add_output, command_parser, one_line_errors, parse_output
+from sap2.commands.shared import add_normalizer, add_output, check_output
 from sap2.data.building import BuildReport, CleanUtterance, RowOptions, add_row_options, build_rows, row_options
 from sap2.prompts import joint_prompt, joint_reply
 from sap2.text import spoken_keywords
@@ -29,12 +30,15 @@ def build_joint(
     return build_rows(source, output, make_turns, options or RowOptions())
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.build_joint", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     add_row_options(parser)
     add_output(parser, "joint rows")
     add_normalizer(parser)
-    args = parse_output(parser, argv)
-    with one_line_errors():
-        print(f"{args.output}: {build_joint(args.source, args.output, args.normalizer, row_options(args))}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    check_output(args)
+    print(f"{args.output}: {build_joint(args.source, args.output, args.normalizer, row_options(args))}")

@@ -8,9 +8,9 @@ import os
 import random
 from collections.abc import Callable, Iterator
 
-from sap2.commands.shared import progress
 from sap2.data.utterances import Utterance, read_utterances
 from sap2.errors import InputError
+from sap2.progress import progress
 from sap2.prompts import AUDIO_TAG
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
@@ -122,7 +122,7 @@ def _rows(
     report: BuildReport,
     with_transcript: bool,
 ) -> Iterator[Row]:
-    for where, raw in progress(read_utterances(source), "rows"):
+    for where, raw in progress(read_utterances(source), "building"):
         utterance = clean_utterance(raw, options.split_words)
         if options.with_reply and not utterance.text:
             if not options.skip_empty:
@@ -131,7 +131,7 @@ def _rows(
             continue
         try:
             keywords, prompt, reply = make_turns(utterance)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"{where}: {error}") from None
         report.rows += 1
         report.keywords += len(keywords)

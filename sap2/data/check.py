@@ -6,16 +6,16 @@ after compression. Exit code 1 if there are rows that training would refuse or s
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import dataclasses
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sap2.commands.shared import add_normalizer, command_parser, count, one_line_errors, positive, progress
+from sap2.commands.shared import add_normalizer, count, positive
 from sap2.data.cutting import MAX_SECONDS
 from sap2.data.row_checks import (
     ERRORS,
@@ -28,10 +28,13 @@ from sap2.data.row_checks import (
     schema_problems,
 )
 from sap2.data.token_counts import TokenCounter
+from sap2.errors import InputError
+from sap2.progress import progress
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, row_id
 from sap2.text import spoken_keywords
 
+EXIT_BAD_ROWS = 1
 _BATCH = 256  # rows whose audio is read side by side
 
 
@@ -141,12 +144,12 @@ def check_file(path: str | os.PathLike[str], options: CheckOptions | None = None
     max_seconds = options.max_seconds if options.max_seconds is not None else model_seconds
     report, seen = FileReport(str(path)), set()
 
-    def on_error(number: int, error: ValueError) -> None:
+    def on_error(number: int, error: InputError) -> None:
         report.rows += 1
         report.note(number, None, [Problem("schema", str(error))])
 
     with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
-        rows = progress(read_rows(path, on_error), str(path))
+        rows = progress(read_rows(path, on_error), f"checking {path}")
         for number, row, parts, problems, facts in _with_audio(rows, options, pool):
             report.rows += 1
             name = row_id(row) if parts else _plain_id(row)
@@ -236,9 +239,9 @@ def format_report(report: FileReport, show: int = 20) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.check", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     parser.add_argument("files", nargs="+", metavar="FILE", help="rows: .jsonl, .json or .parquet")
     parser.add_argument("--model", metavar="DIR", help="model folder with tokenizer.json: count tokens")
     parser.add_argument(
@@ -253,9 +256,12 @@ def main(argv: list[str] | None = None) -> None:
         "--workers", type=positive, default=4, help="audio files read side by side (default: %(default)s)"
     )
     add_normalizer(parser)
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 1 where training would refuse or skip a row."""
     if args.model is None and (args.window or args.max_length):
-        parser.error("--window and --max-length count tokens, which needs --model DIR")
+        raise InputError("--window and --max-length count tokens, which needs --model DIR")
     options = CheckOptions(
         model=args.model,
         window=args.window,
@@ -265,10 +271,9 @@ def main(argv: list[str] | None = None) -> None:
         normalizer=args.normalizer,
         workers=args.workers,
     )
-    with one_line_errors():
-        reports = [check_file(path, options) for path in args.files]
+    reports = [check_file(path, options) for path in args.files]
     if args.json:
         print(json.dumps({report.path: report.as_dict() for report in reports}, ensure_ascii=False, indent=2))
     else:
         print("\n".join(format_report(report, args.show) for report in reports))
-    sys.exit(any(report.skipped for report in reports))
+    return EXIT_BAD_ROWS if any(report.skipped for report in reports) else 0

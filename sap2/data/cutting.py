@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from sap2.errors import InputError
 from sap2.files import atomic_write
+from sap2.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,14 +96,14 @@ def cut_all(cuts: Iterable[Cut], workers: int = 1) -> CutReport:
     """
     tasks = list(_tasks(cuts))
     report = CutReport()
-    with tqdm(total=sum(map(len, tasks)), desc="audio", unit=" cuts", disable=None) as bar:
+    with Progress("cutting audio", sum(map(len, tasks)), "piece") as shown:
         for results in _run(tasks, workers):
             for target, made, problem in results:
                 report.made += made and not problem
                 report.kept += not made and not problem
                 if problem:
                     report.failures[target] = problem
-            bar.update(len(results))
+            shown.update(len(results))
     return report
 
 
@@ -126,13 +127,24 @@ def _run(tasks: list[list[Cut]], workers: int) -> Iterator[list[Result]]:
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(tasks))
     with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        futures = [pool.submit(_cut_batch, task) for task in tasks]
+        with _without_interrupts():
+            futures = [pool.submit(_cut_batch, task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that start in the block never see Ctrl-C: the command ends them itself, without their tracebacks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
@@ -159,7 +171,7 @@ def _cut(cut: Cut) -> Result:
         if not len(samples):
             raise InputError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
         _write_flac(cut.target, samples, note)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         return cut.target, False, str(error)
     return cut.target, True, ""
 

@@ -6,19 +6,20 @@ joined by order. Predicted keywords that are not in the row's list are counted a
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sap2.commands.shared import add_output, command_parser, one_line_errors, parse_output, progress
-from sap2.errors import InputError
+from sap2.commands.shared import add_output, check_output
+from sap2.errors import InputError, list_some
+from sap2.progress import progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
 from sap2.rowfiles import read_rows, write_rows
 from sap2.rows import Row, find_contexts, row_audios, row_keywords
 from sap2.text import choose_listed, clean_keywords
 
-_SHOWN = 10  # ids in an error message
 _TAKEN = ""
 
 
@@ -73,7 +74,7 @@ class Predictions:
         self._replies: dict[str, str] = {}
         self._ids_by_audio: dict[str, set[str]] | None = None
         repeated = []
-        for number, row in progress(read_rows(path), "predictions"):
+        for number, row in progress(read_rows(path), "reading predictions"):
             key, reply = self._result(row, f"{path}:{number}")
             if key in self._replies:
                 repeated.append(key)
@@ -83,7 +84,7 @@ class Predictions:
         self.report.duplicates = len(repeated)
         if repeated and not lenient:
             what = "id" if self._with_ids else "audio (the results have no ids, so they are joined by audio)"
-            raise InputError(f"{path}: more than one prediction for the same {what}: {_some(repeated)}")
+            raise InputError(f"{path}: more than one prediction for the same {what}: {list_some(repeated)}")
 
     def _result(self, row: Row, where: str) -> tuple[str, str]:
         reply = row.get("response")
@@ -125,7 +126,7 @@ class Predictions:
                     self._ids_by_audio.setdefault(path, set()).add(str(row["id"]))
         ids = sorted(self._ids_by_audio.get(audio, ()))
         if len(ids) > 1:
-            raise InputError(f"the row has no id, and its audio {audio!r} is ambiguous: predictions {_some(ids)}")
+            raise InputError(f"the row has no id, and its audio {audio!r} is ambiguous: predictions {list_some(ids)}")
         return ids[0] if ids else None
 
     def _choose(self, predicted: list[str], keywords: list[str]) -> list[str]:
@@ -147,9 +148,9 @@ class Predictions:
         self.report.missing, self.report.unknown = len(self._missing), len(unknown)
         problems = []
         if self._missing:
-            problems.append(f"{len(self._missing)} rows have no prediction: {_some(self._missing)}")
+            problems.append(f"{len(self._missing)} rows have no prediction: {list_some(self._missing)}")
         if unknown:
-            problems.append(f"{len(unknown)} predictions belong to no row: {_some(unknown)}")
+            problems.append(f"{len(unknown)} predictions belong to no row: {list_some(unknown)}")
         if problems and not self.lenient:
             raise InputError(f"{self.path}: {'; '.join(problems)} (--lenient counts them)")
         return self.report
@@ -157,11 +158,6 @@ class Predictions:
 
 def _has_id(row: Row) -> bool:
     return row.get("id") not in (None, "")
-
-
-def _some(ids: list[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more
 
 
 def replace_keywords(row: Row, keywords: list[str], where: str) -> Row:
@@ -208,21 +204,21 @@ def extract_predicted_keywords(
 
 
 def _rewrite(rows: Iterable[tuple[int, Row]], table: Predictions, path: str) -> Iterator[Row]:
-    for number, row in progress(rows, "rows"):
+    for number, row in progress(rows, "rewriting"):
         where = f"{path}:{number}"
         audios = row_audios(row)
         try:
             row_id = str(row["id"]) if _has_id(row) else None
             keywords = table.keywords_of(row_id, audios[0] if audios else None, clean_keywords(row_keywords(row)))
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"{where}: {error}") from None
         yield replace_keywords(row, keywords, where)
     table.finish()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.extract_predicted_keywords", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     parser.add_argument("predictions", metavar="RESULT", help="result.jsonl of stage one, as `swift infer` writes it")
     parser.add_argument("rows", metavar="ROWS", help="stage-two rows with the whole lists (build_asr --keywords all)")
     add_output(parser, "stage-two rows with the predicted keywords")
@@ -230,14 +226,17 @@ def main(argv: list[str] | None = None) -> None:
         "--lenient", action="store_true", help="count missing, unknown and repeated ids, do not refuse them"
     )
     parser.add_argument("--keep-unknown", action="store_true", help="keep predicted keywords that are not in the list")
-    args = parse_output(parser, argv)
-    with one_line_errors():
-        report = extract_predicted_keywords(
-            args.predictions,
-            args.rows,
-            args.output,
-            format=args.format,
-            lenient=args.lenient,
-            keep_unknown=args.keep_unknown,
-        )
-        print(f"{args.output}: {report}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    check_output(args)
+    report = extract_predicted_keywords(
+        args.predictions,
+        args.rows,
+        args.output,
+        format=args.format,
+        lenient=args.lenient,
+        keep_unknown=args.keep_unknown,
+    )
+    print(f"{args.output}: {report}")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sap2.commands.shared import command_parser, one_line_errors, progress, share
+from sap2.commands.shared import share
 from sap2.data.biasing import (
     COMMON_COUNT,
     BiasingEntry,
@@ -24,8 +24,9 @@ from sap2.data.biasing import (
     read_biasing,
 )
 from sap2.data.utterances import Utterance
-from sap2.errors import InputError
+from sap2.errors import InputError, list_some
 from sap2.files import atomic_write
+from sap2.progress import progress
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.keywords import read_words
@@ -34,8 +35,6 @@ from sap2.text import clean_keywords, clean_text
 
 if TYPE_CHECKING:
     import datasets
-
-_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _utterances(source: str, split: str, options: LibriSpeechOptions, report: Li
     published = read_biasing(options.biasing_list) if options.biasing_list else None
     list_of = _published_lists(published, options) if published is not None else _drawn_lists(source, split, options)
     seen: set[str] = set()
-    for recording in progress(_recordings(source, split, options), "utterances", unit="utterance"):
+    for recording in progress(_recordings(source, split, options), "converting", unit="utterance"):
         if recording.id in seen:
             raise InputError(f"{recording.where}: {recording.id!r} occurs a second time")
         seen.add(recording.id)
@@ -206,7 +205,7 @@ def _utterances(source: str, split: str, options: LibriSpeechOptions, report: Li
         ).to_record()
     absent = sorted(set(published or ()) - seen)
     if absent:
-        raise InputError(f"{options.biasing_list}: ids that the corpus lacks: {', '.join(absent[:_SHOWN])}")
+        raise InputError(f"{options.biasing_list}: ids that the corpus lacks: {list_some(absent)}")
 
 
 ListOf = Callable[[Recording], list[str]]
@@ -246,7 +245,7 @@ def _word_lists(source: str, split: str, options: LibriSpeechOptions) -> tuple[f
 
     def transcripts() -> Iterator[str]:
         for name in options.common_from or (split,):
-            yield from progress(_transcripts(source, name, options), f"words of {name}", unit="utterance")
+            yield from progress(_transcripts(source, name, options), f"counting words of {name}", unit="utterance")
 
     if options.common_words:
         common = frozenset(read_words(options.common_words))
@@ -258,9 +257,9 @@ def _word_lists(source: str, split: str, options: LibriSpeechOptions) -> tuple[f
     return common, sorted(set(words) - common)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.librispeech", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     parser.add_argument("source", help="folder of the extracted corpus; with --datasets a name or a local copy")
     parser.add_argument("--split", required=True, help="train-clean-100, dev-other, …; with --datasets train.100, …")
     parser.add_argument("--output", required=True, metavar="FILE", help="utterances, .jsonl or .json")
@@ -284,11 +283,14 @@ def main(argv: list[str] | None = None) -> None:
         help="share of lists of distractors only (default: 0.1)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
     if args.common_words and args.common_from:
-        parser.error("--common-words and --common-from are two ways to the same list")
+        raise InputError("--common-words and --common-from are two ways to the same list")
     if args.datasets and not args.audio_dir:
-        parser.error("--datasets needs --audio-dir")
+        raise InputError("--datasets needs --audio-dir")
     options = LibriSpeechOptions(
         biasing_list=args.biasing_list,
         common_words=args.common_words,
@@ -301,8 +303,7 @@ def main(argv: list[str] | None = None) -> None:
         datasets_config=args.datasets,
         audio_dir=args.audio_dir,
     )
-    with one_line_errors():
-        print(f"{args.output}: {convert_librispeech(args.source, args.split, args.output, options)}")
+    print(f"{args.output}: {convert_librispeech(args.source, args.split, args.output, options)}")
 
 
 def _range(text: str) -> tuple[int, int]:

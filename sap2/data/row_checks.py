@@ -94,7 +94,7 @@ def take_apart(row: Row) -> RowParts:
         raise InputError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
     try:
         contexts = [context for text in user for context in find_contexts(text)]
-    except ValueError as error:
+    except InputError as error:
         raise _Delimiters(str(error)) from None
     if len(contexts) > len(audios):
         raise _Delimiters(
@@ -105,7 +105,7 @@ def take_apart(row: Row) -> RowParts:
     return RowParts(user, contexts, reply, audios, keywords)
 
 
-class _Delimiters(ValueError):
+class _Delimiters(InputError):
     """Contexts that cannot be taken apart, or do not fit the audios."""
 
 
@@ -123,7 +123,7 @@ def schema_problems(row: Row) -> tuple[RowParts | None, list[Problem]]:
     """The parts of a row if it has a row's form, and what is wrong with its form and texts."""
     try:
         parts = take_apart(row)
-    except ValueError as error:
+    except InputError as error:
         return None, [Problem("delimiters" if isinstance(error, _Delimiters) else "schema", str(error))]
     return parts, list(_text_problems(parts))
 
@@ -164,7 +164,7 @@ def audio_facts(path: str) -> AudioFacts:
         return AudioFacts(problem=Problem("audio-missing", f"no audio at {path}"))
     try:
         samples = read_audio(path)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         return AudioFacts(problem=Problem("audio-unreadable", str(error)))
     peak = float(abs(samples).max()) if len(samples) else 0.0
     return AudioFacts(len(samples) / SAMPLE_RATE, peak)

@@ -6,16 +6,17 @@ Reads ROOT/SPLIT/segments, text, keywords, wav.scp (or a folder of recordings) a
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sap2.commands.shared import command_parser, one_line_errors, positive
+from sap2.commands.shared import positive
 from sap2.data.cutting import SUFFIXES, Cut, cut_all
 from sap2.data.utterances import Utterance
-from sap2.errors import InputError
+from sap2.errors import InputError, list_some
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.neighbours import keywords_around, place_slides
@@ -27,7 +28,6 @@ KEYWORD_FILES = ("keywords", "hot_related/ocr_1gram_top50_mmr070_hotwords_list",
 SESSION_FILES = ("utt2session", "wav2session", "utt2spk")
 SPLIT_FOLDERS = {"L95": ("train_L95", "L95", "train_l95"), "S95": ("train_S95", "S95", "train_s95")}
 CASES = ("lower", "keep")
-_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,8 +213,7 @@ def _utterances(
 
 def _refuse(ids: list[str], what: str) -> None:
     if ids:
-        more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-        raise InputError(f"{what}: {', '.join(ids[:_SHOWN])}{more} (--lenient counts them)")
+        raise InputError(f"{what}: {list_some(ids)} (--lenient counts them)")
 
 
 def _usable(
@@ -264,9 +263,9 @@ def _cased(text: str, case: str) -> str:
     return text.lower() if case == "lower" else text
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.slidespeech", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     parser.add_argument("root", help="folder with the splits")
     parser.add_argument("--split", required=True, help="L95, S95, dev, test, or the name of a folder")
     parser.add_argument("--output", required=True, metavar="FILE", help="utterances, .jsonl or .json")
@@ -285,7 +284,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--lenient", action="store_true", help="leave out and count utterances that lack something")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
     options = SlideSpeechOptions(
         slides=args.slides,
         subset=args.subset,
@@ -296,5 +298,4 @@ def main(argv: list[str] | None = None) -> None:
         lenient=args.lenient,
         workers=args.workers,
     )
-    with one_line_errors():
-        print(f"{args.output}: {convert_slidespeech(args.root, args.split, args.output, args.audio_dir, options)}")
+    print(f"{args.output}: {convert_slidespeech(args.root, args.split, args.output, args.audio_dir, options)}")

@@ -6,15 +6,17 @@ session. Slides: .txt, .pdf, .pptx, pictures or a folder of them. See docs/data.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sap2.commands.shared import command_parser, count, one_line_errors, positive, progress
+from sap2.commands.shared import count, positive
 from sap2.data.cutting import Cut, audio_seconds, cut_all
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError
+from sap2.progress import progress
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.decks import OCR_MODES, read_deck
@@ -80,7 +82,7 @@ def convert_talks(
 
     Raises:
         InputError: the manifest, a deck or an audio file is not what it should be; the message names file and line.
-        ImportError: a deck needs the extra ``sap2-asr[slides]``.
+        MissingExtraError: a deck needs a package of the extra ``slides``.
     """
     options = options or TalkOptions()
     entries = read_manifest(manifest)
@@ -122,7 +124,7 @@ def _read_decks(
     """The keywords of each slide of each deck that a row names, by the path of the deck."""
     first = {deck: entry.where for entry in reversed(entries) if (deck := _deck_of(entry, options))}
     decks = {}
-    for path, where in progress(sorted(first.items()), "decks", unit="deck"):
+    for path, where in progress(sorted(first.items()), "reading slides", unit="deck"):
         if not Path(path).exists():
             raise InputError(f"{where}: no slides at {path}")
         decks[path] = slide_keywords(read_deck(path, options.ocr), common)
@@ -164,7 +166,7 @@ def _audios(entries: list[Entry], options: TalkOptions, report: TalksReport) -> 
 def _cut_of(entry: Entry, audio_dir: str) -> Cut:
     try:
         end = entry.end if entry.end is not None else audio_seconds(entry.audio)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{entry.where}: {error}") from None
     return Cut(str(entry.audio), entry.start or 0.0, end, str(Path(audio_dir) / f"{entry.id}.flac"))
 
@@ -173,9 +175,9 @@ def _cased(text: str, case: str) -> str:
     return text.lower() if case == "lower" else text
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = command_parser("data_tools.talks", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.description = __doc__
     parser.add_argument("manifest", help=".csv, .tsv, .jsonl or .json")
     parser.add_argument("--output", required=True, metavar="FILE", help="utterances, .jsonl or .json")
     parser.add_argument("--deck", metavar="PATH", help="slides of the rows that name none")
@@ -195,7 +197,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--audio-dir", metavar="DIR", help="where pieces with a start or an end are cut to")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(TalkOptions)}
-    with one_line_errors():
-        print(f"{args.output}: {convert_talks(args.manifest, args.output, TalkOptions(**fields))}")
+    print(f"{args.output}: {convert_talks(args.manifest, args.output, TalkOptions(**fields))}")

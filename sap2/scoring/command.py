@@ -1,25 +1,25 @@
 """Score contextual speech recognition: WER, U-WER, B-WER and keyword recall, by the two published definitions.
 
-    python eval/slidespeech_wer.py --input_file result.jsonl
-    python eval/slidespeech_wer.py --input_file base=a.jsonl --input_file sap2=b.jsonl --html report.html
-    python eval/slidespeech_wer.py --ref ref --hyp sap2=hyp --keywords ocr --utt2session utt2spk --by_session
-    python eval/slidespeech_wer.py --biasing_tsv test-clean.biasing_100.tsv --hyp hyp.tsv
+    sap2 score result.jsonl
+    sap2 score base=a.jsonl sap2=b.jsonl --html report.html
+    sap2 score --ref ref --hyp sap2=hyp --keywords ocr --utt2session utt2spk --by-session
+    sap2 score --biasing-tsv test-clean.biasing_100.tsv --hyp hyp.tsv
 
-Exit code: 0 when everything was scored, 1 for an error, 2 for a wrong command line, 3 when ``--lenient`` let something
-be left out. docs/evaluation.md has the definitions, the formats and the JSON schema.
+Exit code: 0 when everything was scored, 2 for bad input or a wrong command line, 3 when --lenient left something out.
+docs/evaluation.md has the definitions, the formats and the JSON schema.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
+from sap2.commands.shared import count, positive
 from sap2.errors import InputError
+from sap2.progress import progress
 from sap2.scoring.definitions import DEFINITIONS, Scores, score
 from sap2.scoring.figures import FEW_UTTERANCES, compare_systems, figures, totals
 from sap2.scoring.html import write_html
@@ -78,62 +78,74 @@ def _refuse(test_set: TestSet, settings: Settings) -> None:
         raise InputError(test_set.problems.refusal())
 
 
-def _bar(items):
-    return tqdm(items, desc="bootstrap per session", leave=False, disable=None)
+def _bar(items: Collection[Any]) -> Iterator[Any]:
+    return progress(items, "bootstrap", unit="session")
 
 
-def named_files(parser: argparse.ArgumentParser, option: str, values: Sequence[str] | None) -> dict[str, Path]:
-    """``[NAME=]FILE`` arguments as name → file."""
+def named_files(option: str, values: Sequence[str] | None) -> dict[str, Path]:
+    """``[NAME=]FILE`` arguments as name → file.
+
+    Raises:
+        InputError: one has no name or file, or two have the same name.
+    """
     files: dict[str, Path] = {}
     for value in values or ():
         name, separator, path = value.partition("=")
         if not separator or Path(value).exists():
             name, path = DEFAULT_NAME, value
         if not name or not path:
-            parser.error(f"{option} {value!r}: expected FILE or NAME=FILE")
+            raise InputError(f"{option} {value!r}: expected FILE or NAME=FILE")
         if name in files:
-            parser.error(f"{option}: two systems are called {name!r}; name them with NAME=FILE")
+            raise InputError(f"{option}: two systems are called {name!r}; name them with NAME=FILE")
         files[name] = Path(path)
     return files
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, checked against one another, with ``sources`` and ``settings`` made of them."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    inputs = [name for name in ("input_file", "ref", "biasing_tsv") if getattr(args, name)]
+def add_result_files(group: argparse._ArgumentGroup, help: str) -> None:
+    """Result files of one or more systems, as they are or behind ``--input-file``."""
+    systems = {"nargs": "+", "action": "extend", "metavar": "[NAME=]FILE", "dest": "input_file"}
+    group.add_argument("results", nargs="*", metavar="[NAME=]RESULT", help=help)
+    group.add_argument("--input-file", **systems, help="the same, as an option")
+
+
+def result_files(args: argparse.Namespace) -> dict[str, Path]:
+    """The files of :func:`add_result_files`, by the name of the system."""
+    return named_files("result files", [*args.results, *(args.input_file or ())])
+
+
+def read_sources(args: argparse.Namespace) -> Sources:
+    """The input files of parsed arguments.
+
+    Raises:
+        InputError: options that do not go together.
+    """
+    results = result_files(args)
+    given = {"result files": results, "--ref": args.ref, "--biasing-tsv": args.biasing_tsv}
+    inputs = [name for name, value in given.items() if value]
     if len(inputs) != 1:
-        parser.error("give one of --input_file, --ref and --biasing_tsv" + (f", not {len(inputs)}" if inputs else ""))
-    if args.input_file and args.hyp:
-        parser.error("--hyp goes with --ref or --biasing_tsv; the rows of --input_file hold the hypotheses")
-    if not args.input_file and not args.hyp:
-        parser.error(f"--{inputs[0]} needs --hyp [NAME=]FILE")
-    if args.bootstrap < 1:
-        parser.error(f"--bootstrap {args.bootstrap}: the number of draws must be at least 1")
-    if args.seed < 0:
-        parser.error(f"--seed {args.seed}: must not be negative")
-    args.sources = Sources(
-        named_files(parser, "--input_file", args.input_file),
-        args.ref,
-        args.biasing_tsv,
-        named_files(parser, "--hyp", args.hyp),
-        args.keywords,
-        args.utt2session,
-        args.reply,
-    )
-    args.settings = Settings(args.definition, args.normalize, args.char, args.lenient, args.bootstrap, args.seed)
-    return args
+        asked = f", not {len(inputs)} of them" if inputs else ""
+        raise InputError(f"give result files, --ref FILE or --biasing-tsv FILE{asked}; sap2 score --help has examples")
+    if results and args.hyp:
+        raise InputError("--hyp goes with --ref or --biasing-tsv; result files hold the hypotheses themselves")
+    if not results and not args.hyp:
+        raise InputError(f"{inputs[0]} needs --hyp [NAME=]FILE")
+    hyps = named_files("--hyp", args.hyp)
+    return Sources(results, args.ref, args.biasing_tsv, hyps, args.keywords, args.utt2session, args.reply)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``sap2 score``."""
+    parser.description = __doc__
     files = parser.add_argument_group("input")
-    systems = {"nargs": "+", "action": "extend", "metavar": "[NAME=]FILE"}
-    files.add_argument("--input_file", **systems, help="result.jsonl of swift infer; several systems with names")
+    add_result_files(files, "result.jsonl of swift infer or sap2 pipeline; several systems with names")
     files.add_argument("--ref", type=Path, metavar="FILE", help="references in Kaldi style: id, then text")
-    files.add_argument("--biasing_tsv", type=Path, metavar="FILE", help="LibriSpeech biasing list with references")
+    files.add_argument("--biasing-tsv", type=Path, metavar="FILE", help="LibriSpeech biasing list with references")
     files.add_argument(
-        "--hyp", **systems, help="hypotheses: Kaldi style for --ref, id TAB text for --biasing_tsv, or rows"
+        "--hyp",
+        nargs="+",
+        action="extend",
+        metavar="[NAME=]FILE",
+        help="hypotheses: Kaldi style for --ref, id TAB text for --biasing-tsv, or rows",
     )
     files.add_argument("--keywords", type=Path, metavar="FILE", help="keyword lists, 'utt A$B$C'; instead of the rows'")
     files.add_argument("--utt2session", type=Path, metavar="FILE", help="session (talk, speaker) of every utterance")
@@ -141,39 +153,51 @@ def _parser() -> argparse.ArgumentParser:
         "--reply",
         choices=("auto", "plain", "joint"),
         default="auto",
-        help="form of labels and responses; joint: 'Selected keywords are: … Transcription: …'; default: %(default)s",
+        help="form of labels and responses; joint: 'Selected keywords are: … Transcription: …' (default: %(default)s)",
     )
-    rules = parser.add_argument_group("rules")
+    _add_rules(parser.add_argument_group("rules"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--by-session", action="store_true", help="print the figures of every session, too")
+    output.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
+    output.add_argument("--tsv", type=Path, metavar="OUT", help="write one line for each utterance and system")
+    output.add_argument("--html", type=Path, metavar="OUT", help="write one page to look at the errors")
+
+
+def _add_rules(rules: argparse._ArgumentGroup) -> None:
     rules.add_argument(
-        "--definition", choices=DEFINITIONS, help="default: librispeech with --biasing_tsv, else slidespeech"
+        "--definition",
+        choices=DEFINITIONS,
+        help="which words are keywords (default: librispeech with --biasing-tsv, else slidespeech)",
     )
-    rules.add_argument("--normalize", choices=NORMALIZERS, default="none", help="default: %(default)s")
+    add_comparison_rules(rules)
+    rules.add_argument(
+        "--bootstrap",
+        type=positive,
+        default=2000,
+        metavar="DRAWS",
+        help="draws of the bootstrap (default: %(default)s)",
+    )
+    rules.add_argument("--seed", type=count, default=0, help="seed of the bootstrap (default: %(default)s)")
+
+
+def add_comparison_rules(rules: argparse._ArgumentGroup) -> None:
+    """How texts are compared, and whether what does not fit may be left out."""
+    rules.add_argument(
+        "--normalize", choices=NORMALIZERS, default="none", help="normaliser of all texts (default: %(default)s)"
+    )
     rules.add_argument("--char", action="store_true", help="Chinese and other scripts without spaces by character")
     rules.add_argument("--lenient", action="store_true", help="leave out what does not fit, count and print it")
-    rules.add_argument(
-        "--bootstrap", type=int, default=2000, metavar="DRAWS", help="samples of the bootstrap; default: %(default)s"
-    )
-    rules.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
-    output = parser.add_argument_group("output")
-    output.add_argument("--by_session", action="store_true", help="print every session, too")
-    output.add_argument("--json", type=Path, metavar="OUT", help="all figures")
-    output.add_argument("--tsv", type=Path, metavar="OUT", help="one line per utterance and system")
-    output.add_argument("--html", type=Path, metavar="OUT", help="one page to look at the errors")
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    args = parse_args(argv)
-    try:
-        scores, report = evaluate(args.sources, args.settings)
-        if args.by_session and not report.sessions:
-            raise InputError("--by_session: no session is known; give --utt2session FILE")
-        for path, write in ((args.json, write_json), (args.tsv, write_tsv), (args.html, write_html)):
-            if path:
-                write(path, scores, report)
-    except (ValueError, OSError) as error:
-        print(f"slidespeech_wer.py: error: {error}", file=sys.stderr)
-        return 1
+def run(args: argparse.Namespace) -> int:
+    """Score, write the files that were asked for, and print the summary; 3 where something was left out."""
+    sources = read_sources(args)
+    settings = Settings(args.definition, args.normalize, args.char, args.lenient, args.bootstrap, args.seed)
+    scores, report = evaluate(sources, settings)
+    if args.by_session and not report.sessions:
+        raise InputError("--by-session: no session is known; give --utt2session FILE, or rows with a session")
+    for path, write in ((args.json, write_json), (args.tsv, write_tsv), (args.html, write_html)):
+        if path:
+            write(path, scores, report)
     print("\n".join(summary_lines(report, args.by_session)))
     return NOT_ALL_SCORED if report.problems else 0

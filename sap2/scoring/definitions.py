@@ -34,9 +34,9 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from sap2.errors import InputError
+from sap2.progress import progress
 from sap2.scoring.align import Alignments, Costs, Vocabulary, Words, align, count_errors
 from sap2.scoring.inputs import TestSet, Utterance
 from sap2.text import get_normalizer, split_words
@@ -198,5 +198,5 @@ def _flags(lists: Iterable[Sequence[str]], sets: Iterable[set[str]]) -> np.ndarr
 
 
 def _progress(utterances: list[Utterance], what: str, normalize: str) -> Iterable[Utterance]:
-    # only a normaliser takes long enough to watch; disable=None: no bar where nobody looks
-    return tqdm(utterances, desc=what, leave=False, disable=None if normalize != "none" else True)
+    # only a normaliser takes long enough to watch
+    return utterances if normalize == "none" else progress(utterances, what, unit="utterance")

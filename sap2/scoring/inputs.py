@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sap2.errors import InputError
+from sap2.errors import InputError, list_some
 from sap2.prompts import JOINT_REPLY, parse_joint_reply
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, row_id, row_keywords
@@ -66,9 +66,7 @@ class Problems:
         """One line for each kind: how many, and the ids (``limit`` of them), safe to print."""
         lines = []
         for kind, ids in self.ids.items():
-            shown = ", ".join(map(printable, ids[:limit]))
-            more = f", and {len(ids) - limit} more" if len(ids) > limit else ""
-            lines.append(f"{kind}: {len(ids)}: {shown}{more}")
+            lines.append(f"{kind}: {len(ids)}: {list_some(list(map(printable, ids)), limit)}")
         return lines
 
 

@@ -1,33 +1,31 @@
 """Score stage one, the picking of keywords: precision, recall, F1, and what the pruning costs stage two.
 
-    python eval/keywords.py --input_file result.jsonl
-    python eval/keywords.py --input_file a=a.jsonl --input_file b=b.jsonl --ref text --json keywords.json
+    sap2 score-keywords result.jsonl
+    sap2 score-keywords a=a.jsonl b=b.jsonl --ref text --json keywords.json
 
-A row's context is the list, its label the spoken keywords, its response the picked ones (``swift infer`` writes such
-rows). Exit codes are those of slidespeech_wer.py; docs/evaluation.md has the definitions and the JSON schema.
+A row's context is the list, its label the spoken keywords, its response the picked ones (swift infer writes such rows).
+Exit codes are those of sap2 score; docs/evaluation.md has the definitions and the JSON schema.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from sap2.errors import InputError
 from sap2.files import atomic_write
+from sap2.progress import progress
 from sap2.prompts import parse_joint_reply, parse_prune_reply
-from sap2.scoring.command import NOT_ALL_SCORED, named_files
+from sap2.scoring.command import NOT_ALL_SCORED, add_comparison_rules, add_result_files, result_files
 from sap2.scoring.figures import percentage
 from sap2.scoring.inputs import Problems, ResultRow, is_joint, match_ids, read_kaldi, read_results
 from sap2.scoring.output import show, table
-from sap2.text import NORMALIZERS, get_normalizer, split_words, spoken_keywords
+from sap2.text import get_normalizer, split_words, spoken_keywords
 
 
 class Selection(NamedTuple):
@@ -159,7 +157,7 @@ def _select(
 ) -> list[Selection]:
     selections, incomplete = [], []
     matches = match_ids(rows, refs or {})
-    for key, row in tqdm(rows.items(), desc=name, leave=False, disable=None):
+    for key, row in progress(rows.items(), name):
         text = refs[matches[key]] if key in matches else None
         # with --ref, every row needs its transcript; without, its label
         if row.hyp is None or (row.ref if refs is None else text) is None:
@@ -202,25 +200,15 @@ def summary(systems: dict[str, dict[str, Any]], with_ref: bool) -> list[str]:
     return [*table(scores, 2), "", *table(sizes, 1), "", f"recall ceiling for stage two: over the {basis}"]
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, with ``files`` as name → file."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument(
-        "--input_file",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="[NAME=]FILE",
-        help="stage-one or joint result.jsonl of swift infer; several systems with names",
-    )
-    parser.add_argument("--ref", type=Path, metavar="FILE", help="transcripts in Kaldi style: exact recall ceiling")
-    parser.add_argument("--normalize", choices=NORMALIZERS, default="none", help="default: %(default)s")
-    parser.add_argument("--char", action="store_true", help="Chinese and other scripts without spaces by character")
-    parser.add_argument("--lenient", action="store_true", help="leave out what does not fit, count and print it")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="all figures")
-    args = parser.parse_args(argv)
-    args.files = named_files(parser, "--input_file", args.input_file)
-    return args
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``sap2 score-keywords``."""
+    parser.description = __doc__
+    files = parser.add_argument_group("input")
+    add_result_files(files, "stage-one or joint result.jsonl of swift infer; several systems with names")
+    files.add_argument("--ref", type=Path, metavar="FILE", help="transcripts in Kaldi style: exact recall ceiling")
+    add_comparison_rules(parser.add_argument_group("rules"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
 
 
 def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Problems]:
@@ -229,7 +217,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Problems]:
     Raises:
         InputError: a file cannot be understood, or ids do not fit together and ``lenient`` is not set.
     """
-    loaded = load_selections(args.files, args.ref, KeywordRules(args.normalize, args.char))
+    loaded = load_selections(result_files(args), args.ref, KeywordRules(args.normalize, args.char))
     if loaded.problems and not args.lenient:
         raise InputError(loaded.problems.refusal())
     systems = {name: score_selections(found) for name, found in loaded.selections.items()}
@@ -239,18 +227,13 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Problems]:
     return report | {"problems": loaded.problems.ids}, loaded.problems
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    args = parse_args(argv)
-    try:
-        report, problems = evaluate(args)
-        if args.json:
-            with atomic_write(args.json) as stream:
-                json.dump(report, stream, ensure_ascii=False, indent=1)
-                stream.write("\n")
-    except (ValueError, OSError) as error:
-        print(f"keywords.py: error: {error}", file=sys.stderr)
-        return 1
+def run(args: argparse.Namespace) -> int:
+    """Score and print the summary; 3 where something was left out."""
+    report, problems = evaluate(args)
+    if args.json:
+        with atomic_write(args.json) as stream:
+            json.dump(report, stream, ensure_ascii=False, indent=1)
+            stream.write("\n")
     print("\n".join(summary(report["systems"], args.ref is not None)))
     for name, ids in report["unparsed"].items():
         if ids:

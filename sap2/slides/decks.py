@@ -1,6 +1,6 @@
 """The text of slides: plain text, PDF, PPTX, or pictures of slides through OCR.
 
-PDF, PPTX and OCR need the extra ``sap2-asr[slides]``. Nothing here runs or fetches what a deck holds.
+PDF, PPTX and OCR need the packages of the extra ``slides``. Nothing here runs or fetches what a deck holds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sap2.errors import InputError
+from sap2.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def _extra(module: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise ImportError(f"{what} needs {_PACKAGES[module]}: pip install 'sap2-asr[slides]'") from None
+        raise MissingExtraError(what, _PACKAGES[module], "slides") from None
 
 
 def _read_text(path: Path) -> list[str]:

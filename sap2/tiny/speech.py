@@ -7,10 +7,13 @@ utterance is spoken by a freshly loaded library: what :func:`speak` returns depe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
+import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ SAMPLE_RATE = 16_000
 DEFAULT_VOICE = "en-us"
 DEFAULT_RATE, MIN_RATE, MAX_RATE = 175, 80, 450  # words per minute, espeak's own limits
 DEFAULT_PITCH = 50
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 # Values of espeak-ng's public header (speak_lib.h)
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -102,6 +107,23 @@ def _engine(fresh: bool = False) -> _Engine:
     return _loaded
 
 
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is over: what is raised in a callback of the library would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    handlers = {number: signal.signal(number, lambda n, _: caught.append(n)) for number in _INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for number in caught:
+        signal.raise_signal(number)
+
+
 class _Engine:
     """The loaded library. Not thread-safe: callers hold the lock."""
 
@@ -154,8 +176,10 @@ class _Engine:
         self._chunks = []
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default the library seeds itself from the clock
         data = text.replace("\0", " ").encode() + b"\0"
-        code = self._library.espeak_Synth(data, len(data), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
-        if code != _OK or self._library.espeak_Synchronize() != _OK:
+        with _signals_wait():
+            code = self._library.espeak_Synth(data, len(data), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
+            done = code == _OK and self._library.espeak_Synchronize() == _OK
+        if not done:
             raise OSError(f"espeak-ng cannot speak {text[:80]!r} (code {code})")
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
 

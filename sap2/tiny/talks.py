@@ -26,6 +26,7 @@ import numpy as np
 
 from sap2.errors import InputError
 from sap2.files import atomic_folder, atomic_write
+from sap2.progress import Progress
 from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
 from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, speak
 
@@ -60,8 +61,6 @@ def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = No
     Raises:
         InputError: an option is out of range, a voice is unknown, or the folder holds something.
     """
-    from tqdm import tqdm
-
     options = options or TalksOptions()
     with atomic_folder(folder, MARKER, overwrite) as new:
         for voice in options.voices:
@@ -69,7 +68,7 @@ def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = No
         talks = plan_talks(options)
         total = sum(len(slide.sentences) for talk in talks for slide in talk.slides)
         facts = []
-        with tqdm(total=total, desc="make-talks", unit=" utterances", mininterval=0.5) as bar:
+        with Progress("speaking", total, "utterance") as bar:
             for talk in talks:
                 facts.append(_write_recording(new, talk, options, bar))
         for split in SPLITS:
@@ -78,7 +77,7 @@ def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = No
     return Path(folder)
 
 
-def _write_recording(folder: Path, talk: Talk, options: TalksOptions, bar: Any) -> dict[str, Any]:
+def _write_recording(folder: Path, talk: Talk, options: TalksOptions, bar: Progress) -> dict[str, Any]:
     """Speak a talk, write its recording, and return what is known about it."""
     import soundfile
 
@@ -105,7 +104,7 @@ def _write_recording(folder: Path, talk: Talk, options: TalksOptions, bar: Any) 
 
 
 def render_talk(
-    talk: Talk, options: TalksOptions, rng: np.random.Generator, bar: Any
+    talk: Talk, options: TalksOptions, rng: np.random.Generator, bar: Progress
 ) -> tuple[np.ndarray, list[Segment]]:
     """The recording of a talk, (N,) float32 at 16 kHz, and where each utterance lies in it."""
     pieces = [_silence(rng)]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
+from commands import sap2, tool
 
 from sap2 import __version__, cli
-from sap2.errors import InputError
+from sap2.commands.data import TOOLS
+from sap2.commands.shared import Command, Parser
+from sap2.errors import InputError, MissingExtraError
+
+ROOT = Path(__file__).parents[2]
 
 TINY = ("--slides", "1", "--utterances", "1")
 
@@ -21,7 +30,7 @@ def command(monkeypatch):
     module.add_arguments = lambda parser: parser.add_argument("--number", type=int, default=1)
     module.run = lambda args: None
     monkeypatch.setitem(sys.modules, "sap2_test_command", module)
-    monkeypatch.setitem(cli.COMMANDS, "try", cli.Command("sap2_test_command", "try something"))
+    monkeypatch.setitem(cli.COMMANDS, "try", Command("sap2_test_command", "try something"))
     monkeypatch.delenv("SAP2_DEBUG", raising=False)
     return module
 
@@ -43,14 +52,14 @@ def test_arguments_and_exit_code(command):
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (ValueError("talks is 0;\n allowed: 1 or more"), 2, "sap2: error: talks is 0; allowed: 1 or more\n"),
-        (InputError("row 3: no audio"), 2, "sap2: error: row 3: no audio\n"),
+        (InputError("talks is 0;\n allowed: 1 or more"), 2, "sap2: error: talks is 0; allowed: 1 or more\n"),
+        (OSError(28, "No space left on device", "x.wav"), 2, "sap2: error: x.wav: No space left on device\n"),
         (
-            OSError(28, "No space left on device", "x.wav"),
-            1,
-            "sap2: error: [Errno 28] No space left on device: 'x.wav'\n",
+            MissingExtraError("a PDF deck", "pypdfium2", "slides"),
+            2,
+            "sap2: error: a PDF deck needs the package pypdfium2: pip install pypdfium2 (all such packages, in a "
+            "checkout of sap2: pip install '.[slides]')\n",
         ),
-        (ModuleNotFoundError("No module named 'soxr'"), 1, "sap2: error: No module named 'soxr'\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -62,32 +71,128 @@ def test_errors_are_one_line(command, capsys, error, code, line):
 
 
 def test_debug_keeps_the_traceback(command, monkeypatch):
-    command.run = fail_with(ValueError("bad"))
+    command.run = fail_with(InputError("bad"))
     monkeypatch.setenv("SAP2_DEBUG", "1")
-    with pytest.raises(ValueError, match="bad"):
+    with pytest.raises(InputError, match="bad"):
         cli.main(["try"])
-
-
-def test_our_own_mistakes_are_not_hidden(command):
-    command.run = fail_with(KeyError("bug"))
-    with pytest.raises(KeyError):
-        cli.main(["try"])
-
-
-def test_a_command_that_cannot_be_imported(monkeypatch, capsys):
-    monkeypatch.setitem(cli.COMMANDS, "try", cli.Command("sap2.no_such_module", "try something"))
-    assert cli.main(["try"]) == 1
-    assert capsys.readouterr().err == "sap2: error: No module named 'sap2.no_such_module'\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"), [([], "COMMAND"), (["nope"], "invalid choice: 'nope'"), (["--x"], "COMMAND")]
+    "error", [KeyError("bug"), ValueError("2 is not in list"), ImportError("broken"), OSError("which file?")]
 )
+def test_our_own_mistakes_are_not_hidden(command, error):
+    command.run = fail_with(error)
+    with pytest.raises(type(error)):
+        cli.main(["try"])
+
+
+def test_a_missing_extra_is_an_import_error_too():
+    assert issubclass(MissingExtraError, ImportError)
+
+
+@pytest.mark.parametrize(("arguments", "text"), [(["nope"], "invalid choice: 'nope'"), (["--x"], "COMMAND")])
 def test_wrong_usage(arguments, text, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    assert ended.value.code == 2
-    assert text in capsys.readouterr().err
+    assert sap2(*arguments) == 2
+    error = capsys.readouterr().err
+    assert text in error and error.splitlines()[-1].startswith("sap2: error: ")
+
+
+@pytest.mark.parametrize(("arguments", "names"), [([], cli.COMMANDS), (["data"], TOOLS)])
+def test_without_a_name_all_are_shown(arguments, names, capsys):
+    assert cli.main(arguments) == 0
+    output = capsys.readouterr().out
+    assert all(name in output for name in names)
+
+
+@pytest.mark.parametrize("flag", ["--in-put", "--in_put", "--in-put=3", "--in_put=3", "--of_old", "--of-old"])
+def test_hyphens_and_underscores_are_one(command, flag):
+    def add_arguments(parser):
+        parser.add_argument_group("input").add_argument("--in-put", "--of_old", type=int)
+
+    command.add_arguments, command.run = add_arguments, lambda args: args.in_put
+    assert cli.main(["try", flag] if "=" in flag else ["try", flag, "3"]) == 3
+
+
+def flags_of(parser):
+    return [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+
+
+@pytest.mark.parametrize("module", [command.module for command in (*cli.COMMANDS.values(), *TOOLS.values())])
+def test_flags_are_documented_with_hyphens(module):
+    parser = Parser(prog="x")
+    importlib.import_module(module).add_arguments(parser)
+    assert not [flag for flag in flags_of(parser) if "_" in flag]
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_is_the_same_through_both_doors(name, capsys):
+    assert sap2("data", name, "--help") == 0
+    ours = capsys.readouterr().out
+    assert tool(name, "--help") == 0
+    theirs = squeezed(capsys.readouterr().out)
+    assert theirs == squeezed(ours).replace(f"sap2 data {name}", f"python -m data_tools.{name}")
+    assert importlib.import_module(f"data_tools.{name}").main.args == (name,)
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+DOORS = {
+    "sap2 score": ["-m", "sap2.cli", "score"],
+    "sap2 data": ["-m", "sap2.cli", "data", "build_prune", "--output", "x.jsonl"],
+    "data_tools": ["-m", "data_tools.build_asr", "--output", "x.jsonl"],
+    "scorer": ["eval/slidespeech_wer.py", "--input_file"],
+    "keywords": ["eval/keywords.py", "--input_file"],
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_bad_input_is_one_line_with_one_code_in_every_door(door, tmp_path):
+    done = subprocess.run(
+        [sys.executable, *DOORS[door], str(tmp_path / "absent.jsonl")], capture_output=True, text=True, cwd=ROOT
+    )
+    line = f"sap2: error: {tmp_path / 'absent.jsonl'}: No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_interrupted_every_door_ends_quietly(door, tmp_path):
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    command = [sys.executable, *DOORS[door], str(pipe)]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as child,
+        pipe.open("w"),  # returns once the command is about to read
+    ):
+        child.send_signal(signal.SIGINT)
+        _, error = child.communicate(timeout=60)
+    assert (child.returncode, error) == (130, "")
+
+
+def test_interrupted_with_workers_it_ends_quietly(tmp_path):
+    """Ctrl-C reaches the workers too: the terminal sends it to all processes of the command."""
+    sap2("make-talks", tmp_path / "talks", "--talks", "6", "--utterances", "8")
+    command = [sys.executable, "-m", "data_tools.slidespeech", str(tmp_path / "talks"), "--split", "train"]
+    command += ["--workers", "2", "--output", str(tmp_path / "u.jsonl"), "--audio-dir", str(tmp_path / "audio")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        while not (tmp_path / "audio").exists():
+            assert child.poll() is None, child.stderr.read()
+        os.killpg(child.pid, signal.SIGINT)
+        _, error = child.communicate(timeout=60)
+    assert (child.returncode, error) == (130, "")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f"{sys.executable} -m sap2.cli make-talks --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == "" and done.stdout.strip() in {"0", "141"}
+
+
+def test_a_terminal_without_our_characters():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "sap2.cli"], capture_output=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0 and b"SAP\\xb2" in done.stdout
 
 
 def test_version(capsys):

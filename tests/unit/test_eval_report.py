@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import sap2
 
-from sap2.scoring import command as slidespeech_wer
 from sap2.scoring import figures as wer_figures
-from sap2.scoring import selection as keywords
 from sap2.scoring.command import Settings, evaluate
 from sap2.scoring.html import page_data, script_json
-from sap2.scoring.selection import Selection, picked_keywords, score_selections
+from sap2.scoring.selection import KeywordRules, Selection, load_selections, picked_keywords, score_selections
 from sap2.scoring.testset import Sources
 
 HOSTILE = "</script><script>document.title='broken'</script><!--&amp;\u2028"
@@ -104,7 +103,7 @@ def test_undefined_figures_stay_undefined(tmp_path):
 def html_of(folder: Path, sources: Sources, *more: str) -> str:
     files = [f"{name}={path}" for name, path in sources.input_files.items()]
     page = folder / "report.html"
-    assert slidespeech_wer.main(["--input_file", *files, "--html", str(page), "--bootstrap", "20", *more]) == 0
+    assert sap2("score", *files, "--html", page, "--bootstrap", "20", *more) == 0
     return page.read_text(encoding="utf-8")
 
 
@@ -190,11 +189,11 @@ def test_stage_one_command(tmp_path, capsys):
     (tmp_path / "text").write_text("u1 hi emily wozniak emily\nu2 turing met steve jobs jobs\n")
     out = tmp_path / "o.json"
     args = ["--input_file", str(tmp_path / "r.jsonl"), "--json", str(out)]
-    assert keywords.main(args) == 0
+    assert sap2("score-keywords", *args) == 0
     result = json.loads(out.read_text())["systems"]["hyp"]
     assert result["micro"]["tp"] == 2 and result["micro"]["fp"] == 1 and result["micro"]["fn"] == 2
     assert result["ceiling"] == pytest.approx(40.0) and result["compression"] == 3.5
-    assert keywords.main([*args, "--ref", str(tmp_path / "text")]) == 0
+    assert sap2("score-keywords", *args, "--ref", tmp_path / "text") == 0
     assert json.loads(out.read_text())["systems"]["hyp"]["ceiling"] == pytest.approx(300 / 7)
     assert "hyp              2       7     2          3.5         1             42.86" in capsys.readouterr().out
 
@@ -203,10 +202,10 @@ def test_stage_one_refuses_what_does_not_fit(tmp_path, capsys):
     (tmp_path / "r.jsonl").write_text(result_row("u1", "a", "a", "a") + "\n" + result_row("u2", None, "a") + "\n")
     (tmp_path / "text").write_text("u1 a\nu2 a\nu3 a\n")
     args = ["--input_file", str(tmp_path / "r.jsonl"), "--ref", str(tmp_path / "text")]
-    assert keywords.main(args) == 1
+    assert sap2("score-keywords", *args) == 2
     error = capsys.readouterr().err
     assert "no response, label or reference (hyp): 1: u2" in error and "without a reply: 1: u3" in error
-    assert keywords.main([*args, "--lenient"]) == 3
+    assert sap2("score-keywords", *args, "--lenient") == 3
     assert "u3" in capsys.readouterr().out
 
 
@@ -214,7 +213,7 @@ def test_stage_one_finds_the_spoken_keywords_without_labels(tmp_path, capsys):
     (tmp_path / "r.jsonl").write_text(result_row("u1", "turing", None, "steve jobs, turing, owl") + "\n")
     (tmp_path / "text").write_text("u1 turing met steve jobs\n")
     files = {"hyp": tmp_path / "r.jsonl"}
-    loaded = keywords.load_selections(files, tmp_path / "text", keywords.KeywordRules())
+    loaded = load_selections(files, tmp_path / "text", KeywordRules())
     assert loaded.selections["hyp"][0].spoken == {("turing",), ("steve", "jobs")} and not loaded.problems
 
 

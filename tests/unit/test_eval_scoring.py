@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import sap2
 
-from sap2.scoring import command as slidespeech_wer
+from sap2.scoring.command import NOT_ALL_SCORED
 from sap2.scoring.inputs import file_stem, match_ids
 
 SCRIPT = Path(__file__).parents[2] / "eval" / "slidespeech_wer.py"
@@ -40,7 +41,7 @@ def worked(tmp_path):
 def run(folder: Path, *args: str) -> tuple[int, dict]:
     out = folder / "out.json"
     out.unlink(missing_ok=True)
-    code = slidespeech_wer.main([str(part) for part in (*args, "--json", out, "--bootstrap", "50")])
+    code = sap2("score", *args, "--json", out, "--bootstrap", "50")
     return code, json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
 
 
@@ -204,13 +205,13 @@ def test_undefined_rates_are_named(tmp_path, capsys):
 def test_what_does_not_fit_is_refused_and_counted_if_lenient(worked, capsys, name, lines, problem):
     write(worked / name, *lines)
     code, report = kaldi(worked, "--utt2session", worked / "utt2spk")
-    assert (code, report) == (1, {})
+    assert (code, report) == (2, {})
     error = capsys.readouterr().err
-    assert error.startswith("slidespeech_wer.py: error: ") and error.count("\n") == 1
+    assert error.startswith("sap2: error: ") and error.count("\n") == 1
     assert re.search(problem, error)
     code, report = kaldi(worked, "--utt2session", worked / "utt2spk", "--lenient")
     printed = capsys.readouterr().out
-    assert code == slidespeech_wer.NOT_ALL_SCORED
+    assert code == NOT_ALL_SCORED
     assert re.search(problem, printed)
     assert list(report["problems"].values())
 
@@ -230,7 +231,7 @@ def test_lenient_scores_insertions_against_an_empty_reference(worked):
 
 def test_nothing_left_is_an_error(worked, capsys):
     write(worked / "hyp", "id3 x")
-    assert kaldi(worked, "--lenient")[0] == 1
+    assert kaldi(worked, "--lenient")[0] == 2
     assert "nothing to score: missing hypothesis (hyp): 2: id1, id2" in capsys.readouterr().err
 
 
@@ -250,7 +251,7 @@ def test_nothing_left_is_an_error(worked, capsys):
 )
 def test_bad_rows_are_named(tmp_path, capsys, content, error):
     write(tmp_path / "r.jsonl", content)
-    assert run(tmp_path, "--input_file", tmp_path / "r.jsonl")[0] == 1
+    assert run(tmp_path, "--input_file", tmp_path / "r.jsonl")[0] == 2
     assert re.search(error, capsys.readouterr().err)
 
 
@@ -265,33 +266,32 @@ def test_bad_rows_are_named(tmp_path, capsys, content, error):
 def test_bad_biasing_list_is_named(tmp_path, capsys, line, error):
     write(tmp_path / "ref.tsv", line)
     write(tmp_path / "hyp.tsv", "u\ttext")
-    assert run(tmp_path, "--biasing_tsv", tmp_path / "ref.tsv", "--hyp", tmp_path / "hyp.tsv")[0] == 1
+    assert run(tmp_path, "--biasing_tsv", tmp_path / "ref.tsv", "--hyp", tmp_path / "hyp.tsv")[0] == 2
     assert error in capsys.readouterr().err
 
 
 def test_bytes_that_are_no_text_are_named(worked, capsys):
     (worked / "hyp").write_bytes(b"id1 NI\nid2 \xff\n")
-    assert kaldi(worked)[0] == 1
+    assert kaldi(worked)[0] == 2
     assert "hyp:2: not UTF-8 text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("args", "error"),
     [
-        ([], "give one of --input_file, --ref and --biasing_tsv"),
+        ([], "give result files, --ref FILE or --biasing-tsv FILE"),
         (["--ref", "r"], "--ref needs --hyp"),
         (["--ref", "r", "--biasing_tsv", "t", "--hyp", "h"], "not 2"),
-        (["--input_file", "a", "--hyp", "h"], "--hyp goes with --ref or --biasing_tsv"),
+        (["--input_file", "a", "--hyp", "h"], "--hyp goes with --ref or --biasing-tsv"),
         (["--input_file", "a", "b"], "two systems are called 'hyp'"),
         (["--input_file", "=a"], "expected FILE or NAME=FILE"),
-        (["--input_file", "a", "--bootstrap", "0"], "--bootstrap 0: the number of draws"),
-        (["--input_file", "a", "--seed", "-1"], "--seed -1: must not be negative"),
+        (["--input_file", "a", "--bootstrap", "0"], "'0' is not a whole number from 1"),
+        (["--input_file", "a", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["--input_file", "a", "--definition", "sclite"], "invalid choice: 'sclite'"),
     ],
 )
 def test_wrong_command_lines(args, error, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        slidespeech_wer.main(args)
+    assert sap2("score", *args) == 2
     assert error in capsys.readouterr().err
 
 
@@ -299,7 +299,7 @@ def test_systems_must_have_the_same_references(tmp_path, capsys):
     write(tmp_path / "a.jsonl", row("x", "one two", "one", id="u1"))
     write(tmp_path / "b.jsonl", row("x", "one three", "two", id="u1"))
     files = [f"{name}={tmp_path / name}.jsonl" for name in "ab"]
-    assert run(tmp_path, "--input_file", *files)[0] == 1
+    assert run(tmp_path, "--input_file", *files)[0] == 2
     assert "reference of b differs from the first system's: 1: u1" in capsys.readouterr().err
 
 
@@ -318,7 +318,7 @@ def test_by_session(worked, capsys):
     assert [report["sessions"][name]["hyp"]["wer"]["ref_words"] for name in ("talk1", "talk2")] == [6, 4]
     printed = capsys.readouterr().out
     assert printed.index("session talk1") < printed.index("session talk2")
-    assert kaldi(worked, "--by_session")[0] == 1
+    assert kaldi(worked, "--by_session")[0] == 2
     assert "no session is known" in capsys.readouterr().err
 
 
@@ -344,7 +344,7 @@ def test_utterance_table(worked):
 
 
 def test_output_that_cannot_be_written_is_one_line(worked, capsys):
-    assert kaldi(worked, "--tsv", worked / "hyp" / "o.tsv")[0] == 1
+    assert kaldi(worked, "--tsv", worked / "hyp" / "o.tsv")[0] == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -20,7 +20,19 @@ RUN_THE_MODEL = {
     "eval.ablation_report",
 }
 """Commands of eval/ that run the model."""
-LIGHT = {"compiling", "errors", "files", "lengths", "prompts", "rowfiles", "rows", "shipped", "tables", "text"}
+LIGHT = {
+    "compiling",
+    "errors",
+    "files",
+    "lengths",
+    "progress",
+    "prompts",
+    "rowfiles",
+    "rows",
+    "shipped",
+    "tables",
+    "text",
+}
 """The first layer: modules of sap2 that need the standard library alone."""
 
 

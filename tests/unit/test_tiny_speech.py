@@ -101,3 +101,27 @@ def test_phonemes():
 def test_homophones_give_the_same_samples():
     assert np.array_equal(speak("felon kayler"), speak("phelon cayler"))
     assert not np.array_equal(speak("felon kayler"), speak("felin kayler"))
+
+
+INTERRUPTED = """
+import signal
+
+from sap2.tiny import speech
+
+class Interrupted(speech._Engine):
+    def _receive(self, samples, count, events):
+        signal.raise_signal(signal.SIGINT)
+        return super()._receive(samples, count, events)
+
+engine = Interrupted()
+engine.set_voice("en-us")
+try:
+    engine.synthesize("hello")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_while_the_library_speaks_is_not_lost():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
