@@ -12,8 +12,8 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 from sap2.ms_swift.cpu_distributed import patch_accelerate
+from sap2.ms_swift.refusals import check_supported
 
-BACKEND = "transformers"
 OWN = (*FLAGS, "sap_truncate_audio", "train_type")
 """The arguments that ms-swift does not have."""
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
@@ -169,7 +169,7 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         InputError: contradicting or impossible settings, or a backend that would bypass the context.
     """
     patch_accelerate()
-    _check_backend(args)
+    check_supported(args)
     named = getattr(args, "adapter_mapping", None) or {}  # of swift deploy --adapters name=path
     checkpoints = [
         *(args.adapters or []),
@@ -183,12 +183,6 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         setattr(args, name, getattr(config, name))
     _keep_columns("id" if hasattr(args, "result_path") else "transcript")
     _train_spotter(args)
-    if args.strict is False and getattr(args, "stream", False) and not getattr(args, "eval_human", True):
-        raise InputError("--strict false skips no row while it streams; allowed: --stream false, or --strict true")
-    if getattr(args, "truncation_strategy", None) == "split":
-        raise InputError(
-            "--truncation_strategy split would part a row from its audio; allowed: delete, left, right, raise"
-        )
 
 
 def choose_precision(args: Any) -> None:
@@ -222,14 +216,3 @@ def _train_spotter(args: Any) -> None:
     """An adapter carries the spotter: it is small, and a base model has none or another's."""
     if args.sap_spotter and hasattr(args, "modules_to_save") and args.tuner_type != "full":
         args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), SPOTTER]))
-
-
-def _check_backend(args: Any) -> None:
-    backend = getattr(args, "infer_backend", None) or BACKEND
-    if backend not in {BACKEND, "pt"}:
-        raise InputError(
-            f"--infer_backend {backend} would decode without the context: {MODEL_TYPE} needs its own model code; "
-            f"allowed: --infer_backend {BACKEND} (or pt)"
-        )
-    if getattr(args, "use_vllm", None):
-        raise InputError(f"--use_vllm true would decode without the context of {MODEL_TYPE}; allowed: --use_vllm false")
