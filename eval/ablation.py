@@ -24,8 +24,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from ablation_report import decoded_file, read_counts, write_counts, write_report
-from tqdm import tqdm
+from ablation_arms import TASK_SHARES, Arm, all_arms, decoded_file, model_name
+from ablation_report import read_counts, write_counts, write_report
 
 from sap2.commands.shared import Parser, positive, run_parser
 from sap2.data.build_asr import build_asr
@@ -33,62 +33,9 @@ from sap2.data.build_curriculum import build_curriculum
 from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
 from sap2.errors import InputError
 from sap2.files import atomic_write
+from sap2.progress import Progress
 from sap2.rowfiles import read_rows, write_rows
 from sap2.shipped import resolve_name
-
-LISTED = "0.85"
-"""Share of the rows with a list; the others have none."""
-TASK_SHARES = {
-    "plain": "plain=1",
-    "asr": f"asr={LISTED},plain={1 - float(LISTED):.2f}",
-    "prune": "prune=1",
-    "joint": "joint=1",
-}
-"""Rows of each task's training (:mod:`sap2.data.build_curriculum`)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """What is compared.
-
-    Attributes:
-        name: in the table.
-        pooling, window, min_positions: settings of the pooling layer.
-        tasks: of :data:`TASK_SHARES`, one model trained for each.
-        context: whether the model is shown the lists.
-    """
-
-    name: str
-    pooling: str = "mean"
-    window: int = 1
-    min_positions: int = 0
-    tasks: tuple[str, ...] = ("asr",)
-    context: bool = True
-
-    @property
-    def baseline(self) -> str | None:
-        """The arm that averages, with as many positions."""
-        alike = self.pooling != "mean" and not self.min_positions
-        return f"mean-{self.window}" if alike else None
-
-
-POOLINGS = ("mean", "attention", "salience")
-WINDOWS = (2, 4, 8)
-WAYS = ("salience", 4, 64)
-"""Pooling, window and minimum with which the ways to decode are compared. Stage two needs the minimum: there is nothing
-to leave out of a list of two spoken names."""
-
-
-def all_arms() -> dict[str, Arm]:
-    """Every arm by name."""
-    arms = [Arm("none", tasks=("plain",), context=False), Arm("w1")]
-    arms += [Arm(f"{pooling}-{window}", pooling, window) for window in WINDOWS for pooling in POOLINGS]
-    arms += [
-        Arm("asr", *WAYS),
-        Arm("joint", *WAYS, tasks=("joint",)),
-        Arm("prune+asr", *WAYS, tasks=("prune", "asr")),
-    ]
-    return {arm.name: arm for arm in arms}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,12 +204,6 @@ def train(settings: Settings, arm: Arm, task: str, seed: int, commands: Commands
     return checkpoint
 
 
-def model_name(arm: Arm, task: str, seed: int) -> str:
-    """The folder of a trained model. Arms that train alike share it."""
-    least = f"-{arm.min_positions}" if arm.min_positions else ""
-    return f"{arm.pooling}-{arm.window}{least}-{task}-s{seed}"
-
-
 def run_arm(settings: Settings, arm: Arm, seed: int, commands: Commands) -> None:
     """Train what the arm needs and decode the test talks with every list."""
     models = {task: train(settings, arm, task, seed, commands) for task in arm.tasks}
@@ -311,7 +252,7 @@ def run_arms(settings: Settings, arms: Sequence[Arm], seeds: Sequence[int], jobs
     commands = Commands()
     with (
         concurrent.futures.ThreadPoolExecutor(jobs) as pool,
-        tqdm(total=len(arms) * len(seeds), desc="arms", unit=" arms", disable=None) as bar,
+        Progress("arms", len(arms) * len(seeds), "arm") as bar,
     ):
 
         def run_chain(chain: Sequence[Arm], seed: int) -> None:

@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
+
+from ablation_arms import Arm, model_name
 
 from sap2.errors import InputError
 from sap2.files import atomic_write
@@ -22,9 +24,6 @@ from sap2.scoring.definitions import DEFINITIONS, score
 from sap2.scoring.figures import FIGURES, fractions, resample
 from sap2.scoring.inputs import TestSet, Utterance
 
-if TYPE_CHECKING:
-    from ablation import Arm
-
 DRAWS = 2000
 SHOWN = ("wer", "u_wer", "b_wer", "recall")
 COLUMNS = (
@@ -33,11 +32,6 @@ COLUMNS = (
 )
 Counts = dict[str, Any]
 """What counts.json holds: the names of the figures, the arms (positions and speeds), and results."""
-
-
-def decoded_file(output: Path, arm: str, seed: int) -> Path:
-    """Where the replies of an arm are."""
-    return output / "decoded" / f"{arm}-s{seed}.jsonl"
 
 
 def write_counts(output: Path, arms: Mapping[str, Arm], slides: Sequence[int], model: str) -> Counts:
@@ -123,8 +117,6 @@ def _speeds(output: Path, arm: Arm, slides: Sequence[int], decoded: Sequence[Pat
 
     Of the fastest seed: what else the machine did only adds to them.
     """
-    from ablation import model_name
-
     seeds = [int(path.stem.rpartition("-s")[2]) for path in decoded]
     trained = [output / "models" / model_name(arm, arm.tasks[-1], seed) / "done.json" for seed in seeds]
     steps = [json.loads(path.read_text(encoding="utf-8"))["seconds_per_step"] for path in trained]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import ablation
+import ablation_arms
 import ablation_report
 import pytest
 from commands import exit_code
@@ -22,7 +23,7 @@ SLIDES = (1, 5)
 
 def decoded(output, name, replies, slides=SLIDES):
     """Replies of an arm, and the done mark."""
-    path = ablation_report.decoded_file(output, *name)
+    path = ablation_arms.decoded_file(output, *name)
     rows = [
         {"id": f"{utterance}@{count}", "response": reply, "seconds": {"asr": 0.5 * count}}
         for count in slides
@@ -128,7 +129,7 @@ def test_nothing_decoded_is_an_error(tmp_path):
 
 def test_what_is_compared():
     arms = ablation.all_arms()
-    for pooling in ablation.POOLINGS:
+    for pooling in ablation_arms.POOLINGS:
         assert [arms[f"{pooling}-{window}"].window for window in (2, 4, 8)] == [2, 4, 8]
     assert arms["salience-4"].baseline == arms["attention-4"].baseline == "mean-4"
     # other numbers of positions, or none

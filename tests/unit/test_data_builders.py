@@ -10,6 +10,7 @@ import pytest
 from commands import tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from utterances import UTTERANCES, rows_of, turns
 
 import sap2.data
 import sap2.slides
@@ -19,20 +20,9 @@ from sap2.data.build_prune import build_prune
 from sap2.data.building import RowOptions
 from sap2.data.utterances import Utterance, read_utterances
 from sap2.prompts import AUDIO_TAG, asr_prompt, joint_prompt, parse_joint_reply, parse_prune_reply, prune_prompt
-from sap2.rowfiles import read_rows, write_rows
+from sap2.rowfiles import write_rows
 from sap2.rows import find_contexts, row_keywords
 from sap2.text import clean_keywords, clean_text, find_special
-
-UTTERANCES = [
-    {"id": "a1", "audio": "/x/a1.flac", "text": "hi guys i'm emily", "keywords": ["emily", "steve wozniak", "apple"]},
-    {
-        "id": "a2",
-        "audio": "/x/a2.flac",
-        "text": "colour of steve wozniak",
-        "keywords": ["Wozniak", "color", "steve wozniak"],
-    },
-    {"id": "a3", "audio": "/x/a3.flac", "text": "nothing here", "keywords": []},
-]
 
 
 @pytest.fixture
@@ -40,14 +30,6 @@ def source(tmp_path):
     path = tmp_path / "utterances.jsonl"
     write_rows(path, UTTERANCES)
     return path
-
-
-def rows_of(path):
-    return [row for _, row in read_rows(path)]
-
-
-def turns(row):
-    return [message["content"] for message in row["messages"]]
 
 
 def test_prune_rows(source, tmp_path):

@@ -2,22 +2,12 @@
 
 import pytest
 from commands import tool
+from utterances import UTTERANCES, rows_of, turns
 
 from sap2.data.build_asr import build_asr
 from sap2.data.extract_predicted_keywords import extract_predicted_keywords
-from sap2.rowfiles import read_rows, write_rows
+from sap2.rowfiles import write_rows
 from sap2.rows import row_keywords
-
-UTTERANCES = [
-    {"id": "a1", "audio": "/x/a1.flac", "text": "hi guys i'm emily", "keywords": ["emily", "steve wozniak", "apple"]},
-    {
-        "id": "a2",
-        "audio": "/x/a2.flac",
-        "text": "colour of steve wozniak",
-        "keywords": ["Wozniak", "color", "steve wozniak"],
-    },
-    {"id": "a3", "audio": "/x/a3.flac", "text": "nothing here", "keywords": []},
-]
 
 
 @pytest.fixture
@@ -25,14 +15,6 @@ def source(tmp_path):
     path = tmp_path / "utterances.jsonl"
     write_rows(path, UTTERANCES)
     return path
-
-
-def rows_of(path):
-    return [row for _, row in read_rows(path)]
-
-
-def turns(row):
-    return [message["content"] for message in row["messages"]]
 
 
 def result(utterance, response, **more):
