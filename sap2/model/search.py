@@ -14,7 +14,6 @@ last at any later one, and may skip a blank that does not stand between two equa
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -102,20 +101,19 @@ def _by_nodes(scores: Tensor, speech_mask: Tensor, trie: Trie) -> Tensor:
 
 def _by_levels(scores: Tensor, speech_mask: Tensor, trie: Trie) -> Tensor:
     best = torch.empty(len(trie.symbols), dtype=torch.int32, device=scores.device)
-    for first, last in _branches(trie, CELLS // scores.shape[1]):
-        best[first:last] = _search_levels(scores, speech_mask, trie, first, last)
+    for nodes in _parts(trie, max(1, CELLS // scores.shape[1])):
+        best[torch.from_numpy(nodes).to(scores.device)] = _search_levels(scores, speech_mask, trie, nodes)
     return best
 
 
-def _branches(trie: Trie, most: int) -> Iterator[tuple[int, int]]:
-    """Parts of a trie that are tries themselves, of about as many nodes as that (a single branch may have more)."""
-    roots = np.append(np.flatnonzero(trie.depths == 0), len(trie.depths))
-    first = 0
-    for root, following in itertools.pairwise(roots):
-        if following - first > most and root > first:
-            yield first, int(root)
-            first = int(root)
-    yield first, len(trie.depths)
+def _parts(trie: Trie, most: int) -> Iterator[np.ndarray]:
+    """The nodes in parts of about so many, each with the nodes on the way to its first."""
+    for first in range(0, len(trie.symbols), most):
+        way, node = [], first
+        while trie.depths[node] > 0:
+            node -= 1 + int(np.argmax(trie.depths[node - 1 :: -1] < trie.depths[node]))
+            way.append(node)
+        yield np.array([*reversed(way), *range(first, min(first + most, len(trie.symbols)))])
 
 
 class _Level(NamedTuple):
@@ -127,17 +125,17 @@ class _Level(NamedTuple):
     either: Tensor
 
 
-def _search_levels(scores: Tensor, speech_mask: Tensor, trie: Trie, first: int, last: int) -> Tensor:
-    """Best score of each node of a branch.
+def _search_levels(scores: Tensor, speech_mask: Tensor, trie: Trie, nodes: np.ndarray) -> Tensor:
+    """Best score of each of these nodes.
 
     With e the scores of a state in each frame, C their running sum, and x what enters the state, its path is
     p[t] = max(p[t-1], x[t]) + e[t] = C[t] + max over u up to t of (x[u] - C[u-1]).
     """
-    depths = trie.depths[first:last]
-    symbols, owners = (torch.from_numpy(part[first:last]).to(scores.device) for part in (trie.symbols, trie.owners))
+    depths = trie.depths[nodes]
+    symbols, owners = (torch.from_numpy(part[nodes]).to(scores.device) for part in (trie.symbols, trie.owners))
     costs = scores.cumsum(1, dtype=torch.int32).transpose(1, 2)  # (A, S, T)
     before = _later(costs, 0)
-    best = torch.empty(last - first, dtype=torch.int32, device=scores.device)
+    best = torch.empty(len(nodes), dtype=torch.int32, device=scores.device)
     above: _Level | None = None
     for depth in range(int(depths.max()) + 1):
         numbers = np.flatnonzero(depths == depth)

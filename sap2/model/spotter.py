@@ -1,25 +1,38 @@
 """Salience of keywords: which of them does the speech hold, by their spelling, before the language model reads them.
 
 A small head on the speech embeddings gives each frame a distribution over bytes (CTC, Graves et al. 2006); a keyword's
-salience is its best path through the frames. The head is trained on the transcripts along with everything else, and
-does not change what it listens to.
+salience is its best path through the frames, between two spaces, against what a keyword of its length is expected to
+reach where it is not said. The head is trained on the transcripts along with everything else, and does not change what
+it listens to.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sap2.model.search import STEP, UNREACHED, best_paths, build_trie, frame_scores
+from sap2.model.search import LOWEST, STEP, UNREACHED, best_paths, build_trie, frame_scores
 
 SYMBOLS = 257
 """Blank, then the 256 bytes."""
 WIDTH = 128
 LONGEST_KEYWORD = 48
 """Bytes of a keyword that are looked for; more only takes time."""
+SPACE = ord(" ") + 1
+"""The symbol between words."""
+LETTER_WORTH = 2.5
+"""Nats that a letter adds to the salience of a keyword: about what it takes to guess one. Without it, a few letters
+that are easily found in any speech stand before a name that is said and heard with an error."""
+MISSING_SPACE = -3.0
+"""Nats that a space costs at most in one frame: "emily" is found in "emily's", and "co-op" in "coop"."""
+_NO_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that put no space between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
 _NOT_SPOKEN = re.compile(r"[^\w' ]+")
 
 
@@ -28,9 +41,20 @@ def spelling(text: str) -> list[int]:
     return [byte + 1 for byte in " ".join(_NOT_SPOKEN.sub(" ", text.lower()).split()).encode(errors="replace")]
 
 
+def keyword_symbols(keyword: str) -> list[int]:
+    """Symbols of a keyword as it is looked for: its spelling between two spaces, where its script has spaces.
+
+    What is longer than :data:`LONGEST_KEYWORD` is looked for by its beginning.
+    """
+    symbols = spelling(keyword)
+    if not symbols or _NO_SPACES.search(keyword):
+        return symbols[:LONGEST_KEYWORD]
+    return [SPACE, *symbols[:LONGEST_KEYWORD], *([SPACE] if len(symbols) <= LONGEST_KEYWORD else [])]
+
+
 def pad_spellings(keywords: Sequence[Sequence[str]]) -> Tensor:
-    """Keywords of each audio → (audios, most keywords, longest spelling) symbols, int64, 0 = padding."""
-    spelled = [[spelling(keyword)[:LONGEST_KEYWORD] for keyword in of_audio] for of_audio in keywords]
+    """Keywords of each audio → (audios, most keywords, longest) symbols to look for, int64, 0 = padding."""
+    spelled = [[keyword_symbols(keyword) for keyword in of_audio] for of_audio in keywords]
     count = max([1, *map(len, spelled)])
     longest = max([1, *(len(symbols) for of_audio in spelled for symbols in of_audio)])
     rows = [[symbols + [0] * (longest - len(symbols)) for symbols in of_audio] for of_audio in spelled]
@@ -72,7 +96,7 @@ class SymbolLinear(SpotterLinear):
 class KeywordSpotter(nn.Module):
     """Speech embeddings (A, T, D) → log probabilities of the symbols (A, T, 257), float32.
 
-    Untrained, all are equal, and so are all keywords.
+    Untrained, all are equal, and so are all keywords of the same length.
     """
 
     def __init__(self, hidden_size: int):
@@ -85,21 +109,44 @@ class KeywordSpotter(nn.Module):
         return self.symbols(self.hidden(speech).relu()).float().log_softmax(-1)
 
 
+class Spelled(NamedTuple):
+    """What is heard in each frame, for the search: ``scores`` (A, T + 2, symbols) int32 and ``mask`` (A, T + 2).
+
+    Before the speech and after it there is a space, and a space costs no more than :data:`MISSING_SPACE`.
+    """
+
+    scores: Tensor
+    mask: Tensor
+
+
+def spelled_frames(log_probs: Tensor, speech_mask: Tensor) -> Spelled:
+    """From log probabilities (A, T, symbols) and their mask (A, T), whose valid frames come first."""
+    scores = frame_scores(log_probs)
+    scores[..., SPACE].clamp_(min=round(MISSING_SPACE / STEP))
+    space = scores.new_full(scores[:, :1].shape, round(LOWEST / STEP))
+    space[..., SPACE] = 0
+    scores = torch.cat([space, scores, space], 1)
+    ends = speech_mask.sum(-1) + 1
+    scores[torch.arange(len(ends), device=ends.device), ends] = space[:, 0]
+    return Spelled(scores, torch.arange(scores.shape[1], device=ends.device)[None] <= ends[:, None])
+
+
 @torch.no_grad()
 def keyword_salience(log_probs: Tensor, speech_mask: Tensor, spellings: Tensor) -> Tensor:
-    """Salience of each keyword: the mean log probability of its best path, relative to the best symbols of its frames.
+    """Salience of each keyword: the log probability of its best path, relative to the best symbols of its frames, and
+    :data:`LETTER_WORTH` for each of its letters.
 
     Args:
         log_probs: (A, T, symbols) of the spotter.
         speech_mask: (A, T), True = valid; the valid frames come first.
-        spellings: (A, K, n) symbols, 0 = padding.
+        spellings: (A, K, n) of :func:`pad_spellings`.
 
     Returns:
-        (A, K), at most 0; -inf where a keyword has no symbol or does not fit into the frames.
+        (A, K); -inf where a keyword has no symbol or does not fit into the frames.
     """
-    best = best_paths(frame_scores(log_probs), speech_mask, build_trie(spellings.cpu().numpy()))
-    lengths = (spellings > 0).sum(-1).clamp(min=1)
-    return (best * STEP / lengths).masked_fill(best == UNREACHED, -torch.inf)
+    best = best_paths(*spelled_frames(log_probs, speech_mask), build_trie(spellings.cpu().numpy()))
+    letters = ((spellings > 0) & (spellings != SPACE)).sum(-1)
+    return (best * STEP + LETTER_WORTH * letters).masked_fill(best == UNREACHED, -torch.inf)
 
 
 def spotting_loss(log_probs: Tensor, speech_mask: Tensor, transcripts: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_rows import ROWS, assert_rows_as_alone, labels_of, replies
+from model_rows import AUDIO, ROWS, assert_rows_as_alone, context, labels_of, replies
 
 from sap2 import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.audios import Audios
@@ -19,7 +19,7 @@ def model(tiny):
     """With a spotter that finds something, whatever it is."""
     model = load(tiny).eval()
     torch.manual_seed(0)
-    torch.nn.init.normal_(model.model.spotter.symbols.weight, std=0.5)
+    torch.nn.init.normal_(model.model.spotter.symbols.weight, std=5.0)
     return model
 
 
@@ -40,7 +40,7 @@ def test_batched_generation_equals_one_by_one(model, encode):
 
 
 def test_the_speech_decides(model, encode):
-    text, _ = ROWS[0]
+    text = f"{AUDIO}{context('emily, jacob, donna, steve, uhura, pavel, zelda, quinn, frank, wyatt')} transcribe"
     with torch.no_grad():
         kept = [
             model.model.pool_contexts(

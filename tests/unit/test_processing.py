@@ -49,7 +49,7 @@ def test_one_text_with_a_context(processor, speeches):
     assert inputs["context_input_ids"].tolist() == [ids_of(processor, "emily")]
     assert inputs["context_keyword_numbers"].tolist() == [[1] * 5]
     assert inputs["context_input_ids"].dtype == inputs["context_keyword_numbers"].dtype == torch.int64
-    assert inputs["context_spellings"].tolist() == [[[ord(letter) + 1 for letter in "emily"]]]
+    assert inputs["context_spellings"].tolist() == [[[ord(letter) + 1 for letter in " emily "]]]
 
 
 def test_row_i_of_the_contexts_belongs_to_audio_i(processor, speeches):

@@ -13,14 +13,19 @@ from torch import nn
 from sap2.lengths import pooled_length
 from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.pooling.salience import KEPT, mean_at, spend_budget
-from sap2.model.search import STEP, frame_scores
+from sap2.model.search import STEP
 from sap2.model.spotter import (
+    LETTER_WORTH,
     LONGEST_KEYWORD,
+    MISSING_SPACE,
+    SPACE,
     SYMBOLS,
     KeywordSpotter,
     keyword_salience,
+    keyword_symbols,
     pad_spellings,
     pad_transcripts,
+    spelled_frames,
     spelling,
     spotting_loss,
 )
@@ -40,7 +45,7 @@ def salience_of(log_probs: torch.Tensor, *keywords: str, frames: int | None = No
 
 def slow_salience(log_probs, symbols):
     """The best path written as a recursion over all of them."""
-    relative = (frame_scores(log_probs)[0] * STEP).tolist()
+    relative = (spelled_frames(log_probs, torch.ones(log_probs.shape[:2], dtype=torch.bool)).scores[0] * STEP).tolist()
     states = [symbol for letter in symbols for symbol in (letter, 0)][:-1]
     best = -math.inf
 
@@ -58,20 +63,47 @@ def slow_salience(log_probs, symbols):
 
     for start in range(len(relative)):
         walk(start, 0, 0.0)
-    return best / len(symbols)
+    return best + LETTER_WORTH * sum(symbol != SPACE for symbol in symbols)
+
+
+def worth(keyword: str) -> float:
+    """Salience of a keyword that is said without an error."""
+    return LETTER_WORTH * len(keyword.replace(" ", ""))
 
 
 def test_what_is_said_is_salient():
-    salience = salience_of(frames_of("we met emily today"), "emily", "emely", "wozniak", "met e", "lime")
-    assert salience[0] == pytest.approx(0.0, abs=1e-5) and salience[3] == pytest.approx(0.0, abs=1e-5)
-    assert salience[0] > salience[1] > salience[2]
-    assert salience[4] < -1  # the same letters in another order
+    emily, emely, wozniak, met, lime = salience_of(
+        frames_of("we met emily today"), "emily", "emely", "wozniak", "met emily", "lime"
+    )
+    assert emily == pytest.approx(worth("emily"), abs=1e-2) and met == pytest.approx(worth("met emily"), abs=1e-2)
+    assert emily > emely > wozniak
+    assert lime < 0  # the same letters in another order
+
+
+def test_a_part_of_a_word_is_worth_less_than_a_word():
+    said, within, after = salience_of(frames_of("mel was in melvin"), "mel", "vin", "was i")
+    assert said == pytest.approx(worth("mel"), abs=1e-2)
+    assert within == pytest.approx(worth("vin") + MISSING_SPACE, abs=1e-2)
+    assert after == pytest.approx(worth("was i") + MISSING_SPACE, abs=1e-2)
+    (first, last), (chinese, part) = (
+        salience_of(frames_of("emily met bob"), "emily", "bob"),
+        salience_of(frames_of("我们好"), "我们", "们"),
+    )
+    assert (first, last) == pytest.approx((worth("emily"), worth("bob")), abs=1e-2)  # without a space around
+    assert (chinese, part) == pytest.approx((LETTER_WORTH * 6, LETTER_WORTH * 3), abs=1e-2)  # which it does not have
+
+
+def test_entries_of_one_or_two_letters_do_not_win():
+    """They can be found in any speech; a name with an error in it still comes first."""
+    short = ["a", "e", "i", "c", "or", "c++"]
+    salience = salience_of(frames_of("we met emily today", sharpness=4.0), "emely", "today", *short)
+    assert min(salience[:2]) > max(salience[2:])
 
 
 def test_doubled_letters_need_a_blank_between_them():
     log_probs = frames_of("lol")
     assert salience_of(log_probs, "ll")[0] < salience_of(log_probs, "lol")[0]
-    assert salience_of(frames_of("ll"), "ll")[0] == pytest.approx(0.0, abs=1e-5)
+    assert salience_of(frames_of("ll"), "ll")[0] == pytest.approx(worth("ll"), abs=1e-2)
 
 
 def test_salience_equals_all_paths():
@@ -86,20 +118,21 @@ def test_salience_equals_all_paths():
 def test_frames_of_padding_are_not_heard():
     said = frames_of("emily")
     both = torch.cat([said, frames_of("wozniak")], 1)
-    assert salience_of(both, "wozniak", frames=said.shape[1])[0] < -1
+    assert salience_of(both, "wozniak", frames=said.shape[1])[0] < 0
     assert salience_of(both, "emily", frames=said.shape[1]) == salience_of(said, "emily")
 
 
 def test_what_cannot_be_heard_comes_last():
     salience = salience_of(frames_of("a"), "", "...", "far too long for three frames", "a")
-    assert salience[:3] == [-math.inf] * 3 and salience[3] == pytest.approx(0.0, abs=1e-5)
+    assert salience[:3] == [-math.inf] * 3 and salience[3] == pytest.approx(worth("a"), abs=1e-2)
 
 
 def test_spelling_is_what_is_spoken():
     assert spelling("Steve  Wozniak, (1976)!") == [ord(c) + 1 for c in "steve wozniak 1976"]
     assert spelling("é") == [byte + 1 for byte in "é".encode()]
     assert spelling("\ud800") == [ord("?") + 1] or spelling("\ud800") == []
-    assert pad_spellings([["x" * 1000]]).shape[-1] == LONGEST_KEYWORD
+    assert keyword_symbols("Bob,") == [SPACE, *spelling("bob"), SPACE] and keyword_symbols("...") == []
+    assert keyword_symbols("x" * 1000) == [SPACE, *[ord("x") + 1] * LONGEST_KEYWORD]
     assert pad_spellings([[], []]).shape == (2, 1, 1)
     assert pad_transcripts(["ab", ""], [1, 2]).tolist() == [[98, 99], [0, 0], [0, 0]]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sap2.model import search
 from sap2.model.search import LOWEST, STEP, UNREACHED, best_paths, build_trie, frame_scores
-from sap2.model.spotter import SYMBOLS, keyword_salience, pad_spellings
+from sap2.model.spotter import LETTER_WORTH, SYMBOLS, keyword_salience, pad_spellings, spelled_frames
 
 LETTERS = 4
 """Few, so that spellings share beginnings and repeat letters."""
@@ -70,7 +70,7 @@ def test_parts_of_a_large_trie_give_the_same(monkeypatch):
     scores, mask = frame_scores(noise), torch.ones((1, 40), dtype=torch.bool)
     whole = on_levels(scores, mask, trie)
     monkeypatch.setattr(search, "CELLS", 40 * 100)
-    assert len(list(search._branches(trie, 100))) > 3
+    assert len(list(search._parts(trie, 100))) > 3
     assert torch.equal(on_levels(scores, mask, trie), whole)
     assert torch.equal(best_paths(scores, mask, trie), whole)
 
@@ -80,9 +80,10 @@ def test_ranks_are_those_of_the_loop():
     spellings = pad_spellings([terms])
     noise = torch.randn((1, 60, SYMBOLS), generator=torch.Generator().manual_seed(2)).mul(3).log_softmax(-1)
     mask = torch.ones((1, 60), dtype=torch.bool)
-    means = loop_scores(frame_scores(noise), mask, spellings) * STEP / (spellings > 0).sum(-1)
+    letters = (spellings > 0).sum(-1) - 2  # without the spaces around
+    expected = loop_scores(*spelled_frames(noise, mask), spellings) * STEP + LETTER_WORTH * letters
     found = keyword_salience(noise, mask, spellings)
-    assert torch.equal(found.argsort(descending=True, stable=True), means.argsort(descending=True, stable=True))
+    assert torch.equal(found.argsort(descending=True, stable=True), expected.argsort(descending=True, stable=True))
 
 
 def test_common_beginnings_are_one_node():
