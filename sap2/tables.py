@@ -1,12 +1,14 @@
-"""Kaldi-style tables: one entry a line, an id and the rest. Read with the line numbers that errors name.
+"""Tables of corpora, one entry a line: Kaldi's (an id and the rest), and LibriSpeech's biasing lists (with tabs).
 
-A byte order mark, CRLF line ends and tabs are taken for what they stand for; a repeated id, a missing field and text
-that is not UTF-8 are refused.
+A byte order mark, CRLF line ends and tabs are taken for what they stand for; a missing field and text that is not UTF-8
+are refused, with file and line. The ``iter_`` functions give every line as it comes, for a reader that collects what
+does not fit; the ``read_`` functions also refuse repeated ids and those that cannot name a file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import re
@@ -40,8 +42,20 @@ class Segment:
     end: float
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, with their place; only ``\\n`` ends a line.
+@dataclasses.dataclass(frozen=True)
+class BiasingEntry:
+    """One line of a biasing list: transcript, its rare words, and the list that holds them and the distractors (None
+    where the line has no fourth column)."""
+
+    where: str
+    id: str
+    text: str
+    rare: list[str]
+    words: list[str] | None
+
+
+def read_lines(path: str | os.PathLike[str], strip: bool = True) -> Iterator[tuple[str, str]]:
+    """Lines that are not blank, with their place; only ``\\n`` ends a line. Without ``strip``, blanks at the ends stay.
 
     Raises:
         InputError: a line is not UTF-8.
@@ -50,11 +64,22 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
         for number, raw in enumerate(stream, 1):
             where = f"{path}:{number}"
             try:
-                line = (raw.removeprefix(_BOM) if number == 1 else raw).decode("utf-8").strip(_BLANK)
+                line = (raw.removeprefix(_BOM) if number == 1 else raw).decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{where}: not UTF-8 text: {error}") from None
-            if line:
-                yield where, line
+            if line.strip(_BLANK):
+                yield where, line.strip(_BLANK) if strip else line.rstrip("\r\n")
+
+
+def iter_table(path: str | os.PathLike[str]) -> Iterator[tuple[str, Entry]]:
+    """Ids and entries, line by line, as they stand: an id may come again.
+
+    Raises:
+        InputError: a line is not UTF-8.
+    """
+    for where, line in read_lines(path):
+        name, *rest = re.split(r"[ \t]+", line, maxsplit=1)
+        yield name, Entry(where, rest[0] if rest else "")
 
 
 def read_table(path: str | os.PathLike[str], required: bool = False) -> dict[str, Entry]:
@@ -68,14 +93,13 @@ def read_table(path: str | os.PathLike[str], required: bool = False) -> dict[str
         InputError: an id occurs twice or cannot name a file, or a required value is missing.
     """
     table: dict[str, Entry] = {}
-    for where, line in read_lines(path):
-        name, *rest = re.split(r"[ \t]+", line, maxsplit=1)
-        check_id(name, where)
+    for name, entry in iter_table(path):
+        check_id(name, entry.where)
         if name in table:
-            raise InputError(f"{where}: {name!r} occurs a second time, first at {table[name].where}")
-        if required and not rest:
-            raise InputError(f"{where}: nothing after {name!r}; a line is an id and a value")
-        table[name] = Entry(where, rest[0] if rest else "")
+            raise InputError(f"{entry.where}: {name!r} occurs a second time, first at {table[name].where}")
+        if required and not entry.value:
+            raise InputError(f"{entry.where}: nothing after {name!r}; a line is an id and a value")
+        table[name] = entry
     return table
 
 
@@ -104,10 +128,40 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
 
 def read_keywords(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     """The keywords of each utterance, from lines ``utterance A$B$C``; none where nothing follows the id."""
-    return {
-        name: [keyword.strip() for keyword in entry.value.split(KEYWORD_DIVIDER) if keyword.strip()]
-        for name, entry in read_table(path).items()
-    }
+    return {name: split_keywords(entry.value) for name, entry in read_table(path).items()}
+
+
+def split_keywords(value: str) -> list[str]:
+    """The keywords of ``A$B$C``, the form of SlideSpeech's files; one may have several words."""
+    return [keyword.strip() for keyword in value.split(KEYWORD_DIVIDER) if keyword.strip()]
+
+
+def iter_biasing(path: str | os.PathLike[str]) -> Iterator[BiasingEntry]:
+    """The lines of a biasing list: id, text, JSON list of its rare words, JSON list of all words (may be missing).
+
+    Source: https://github.com/facebookresearch/fbai-speech/tree/main/is21_deep_bias.
+
+    Raises:
+        InputError: a line has fewer columns, or a list is no JSON list of texts.
+    """
+    for where, line in read_lines(path, strip=False):
+        columns = line.split("\t")
+        if len(columns) < 3:
+            raise InputError(
+                f"{where}: {len(columns)} columns; a line is: id, text, rare words, list, with tabs between"
+            )
+        rare, *listed = [_json_words(column, f"{where}: column {i}") for i, column in enumerate(columns[2:4], 3)]
+        yield BiasingEntry(where, columns[0].strip(), columns[1], rare, listed[0] if listed else None)
+
+
+def _json_words(column: str, where: str) -> list[str]:
+    try:
+        words = json.loads(column)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: {column[:80]!r} is not a JSON list of words: {error}") from None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise InputError(f"{where}: {column[:80]!r} is not a JSON list of words")
+    return words
 
 
 def check_id(name: str, where: str) -> None:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from sap2.data.building import row_random
 from sap2.errors import InputError, list_some
-from sap2.tables import check_id, read_lines
+from sap2.tables import BiasingEntry, check_id, iter_biasing
 
 COMMON_COUNT = 5000
 """Words that count as common: the most frequent ones of the training transcripts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BiasingEntry:
-    """One line of a published list: transcript, its rare words, and the list that holds them and the distractors."""
-
-    where: str
-    text: str
-    rare: list[str]
-    words: list[str]
 
 
 def read_biasing(path: str | os.PathLike[str]) -> dict[str, BiasingEntry]:
@@ -33,30 +21,17 @@ def read_biasing(path: str | os.PathLike[str]) -> dict[str, BiasingEntry]:
         InputError: a line does not hold these four fields, a rare word is not in its list, or an id occurs twice.
     """
     entries: dict[str, BiasingEntry] = {}
-    for where, line in read_lines(path):
-        fields = line.split("\t")
-        if len(fields) != 4:
-            raise InputError(f"{where}: {len(fields)} fields; a line is: id, text, rare words, list, with tabs between")
-        name, text = fields[0], fields[1]
-        check_id(name, where)
-        if name in entries:
-            raise InputError(f"{where}: {name!r} occurs a second time, first at {entries[name].where}")
-        rare, words = (_words(field, where) for field in fields[2:])
-        absent = sorted(set(rare) - set(words))
+    for entry in iter_biasing(path):
+        check_id(entry.id, entry.where)
+        if entry.words is None:
+            raise InputError(f"{entry.where}: 3 columns; a line is: id, text, rare words, list, with tabs between")
+        if entry.id in entries:
+            raise InputError(f"{entry.where}: {entry.id!r} occurs a second time, first at {entries[entry.id].where}")
+        absent = sorted(set(entry.rare) - set(entry.words))
         if absent:
-            raise InputError(f"{where}: rare words that the list lacks: {list_some(absent)}")
-        entries[name] = BiasingEntry(where, text, rare, words)
+            raise InputError(f"{entry.where}: rare words that the list lacks: {list_some(absent)}")
+        entries[entry.id] = entry
     return entries
-
-
-def _words(field: str, where: str) -> list[str]:
-    try:
-        words = json.loads(field)
-    except (json.JSONDecodeError, RecursionError):
-        words = None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise InputError(f"{where}: {field!r:.80} is not a JSON list of words")
-    return words
 
 
 def derive_common_words(transcripts: Iterable[str], count: int = COMMON_COUNT) -> list[str]:

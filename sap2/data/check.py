@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sap2.commands.shared import add_normalizer, count, positive
-from sap2.data.cutting import MAX_SECONDS
 from sap2.data.row_checks import (
     ERRORS,
     WARNINGS,
@@ -29,6 +28,7 @@ from sap2.data.row_checks import (
 )
 from sap2.data.token_counts import TokenCounter
 from sap2.errors import InputError
+from sap2.lengths import MAX_SECONDS
 from sap2.progress import progress
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, row_id
@@ -45,6 +45,7 @@ class CheckOptions:
     Attributes:
         model: folder with a tokenizer, to count tokens; None leaves them out.
         window: context tokens of one embedding; None takes the model's.
+        min_positions: embeddings of a context at least; None takes the model's.
         max_length: positions that a row may take after compression; 0 allows all.
         read_audio: read every audio file.
         max_seconds: what the model hears; None takes the model's, or 30.
@@ -54,6 +55,7 @@ class CheckOptions:
 
     model: str | None = None
     window: int | None = None
+    min_positions: int | None = None
     max_length: int = 0
     read_audio: bool = True
     max_seconds: float | None = None
@@ -139,7 +141,7 @@ def check_file(path: str | os.PathLike[str], options: CheckOptions | None = None
         InputError: the model folder has no tokenizer.
     """
     options = options or CheckOptions()
-    counter = TokenCounter(options.model, options.window) if options.model else None
+    counter = TokenCounter(options.model, options.window, options.min_positions) if options.model else None
     model_seconds = counter.max_seconds if counter else MAX_SECONDS
     max_seconds = options.max_seconds if options.max_seconds is not None else model_seconds
     report, seen = FileReport(str(path)), set()
@@ -247,6 +249,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=positive, metavar="W", help="context tokens of one embedding (default: the model's)"
     )
+    parser.add_argument(
+        "--min-positions", type=count, metavar="N", help="embeddings of a context at least (default: the model's)"
+    )
     parser.add_argument("--max-length", type=count, default=0, metavar="N", help="as --max_length of swift sft")
     parser.add_argument("--max-seconds", type=float, metavar="S", help="longest audio (default: the model's, or 30)")
     parser.add_argument("--no-audio", action="store_true", help="do not read the audio files")
@@ -260,11 +265,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; 1 where training would refuse or skip a row."""
-    if args.model is None and (args.window or args.max_length):
-        raise InputError("--window and --max-length count tokens, which needs --model DIR")
+    if args.model is None and (args.window or args.max_length or args.min_positions is not None):
+        raise InputError("--window, --min-positions and --max-length count tokens, which needs --model DIR")
     options = CheckOptions(
         model=args.model,
         window=args.window,
+        min_positions=args.min_positions,
         max_length=args.max_length,
         read_audio=not args.no_audio,
         max_seconds=args.max_seconds,

@@ -13,18 +13,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sap2.audio import load_samples
 from sap2.errors import InputError
 from sap2.files import atomic_write
+from sap2.lengths import SAMPLING_RATE
 from sap2.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
-SAMPLE_RATE = 16_000  # Hz, of Qwen2-Audio's feature extractor
-MAX_SECONDS = 30.0  # what its encoder hears
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
-
-_OVERSHOOT = 0.5  # seconds that a segment may reach past the end of its recording (published times are rounded)
 _BATCH = 32  # cuts of one task: enough to open a recording once, few enough for an even load
 
 
@@ -45,46 +42,6 @@ class CutReport:
     made: int = 0
     kept: int = 0
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def read_audio(path: str | os.PathLike[str], start: float = 0.0, end: float | None = None) -> np.ndarray:
-    """Mono samples (T,) in float32 at :data:`SAMPLE_RATE`, of the whole file or of ``start`` to ``end`` seconds.
-
-    Raises:
-        InputError: the file cannot be read as audio, or ends before the piece does.
-    """
-    import soundfile as sf
-
-    try:
-        with sf.SoundFile(str(path)) as file:
-            seconds = file.frames / file.samplerate
-            if start >= seconds or (end is not None and end > seconds + _OVERSHOOT):
-                raise InputError(f"{path}: {start}-{end} s lies outside the recording of {seconds:.2f} s")
-            file.seek(round(start * file.samplerate))
-            frames = -1 if end is None else round((end - start) * file.samplerate)
-            samples, rate = file.read(frames, dtype="float32", always_2d=True).mean(axis=1), file.samplerate
-    except (sf.LibsndfileError, TypeError) as error:
-        raise InputError(f"{path}: not readable as audio: {error}") from None
-    if rate != SAMPLE_RATE:
-        import librosa
-
-        samples = librosa.resample(samples, orig_sr=rate, target_sr=SAMPLE_RATE)
-    return samples
-
-
-def audio_seconds(path: str | os.PathLike[str]) -> float:
-    """The length of an audio file.
-
-    Raises:
-        InputError: the file cannot be read as audio.
-    """
-    import soundfile as sf
-
-    try:
-        info = sf.info(str(path))
-    except (sf.LibsndfileError, TypeError) as error:
-        raise InputError(f"{path}: not readable as audio: {error}") from None
-    return info.frames / info.samplerate
 
 
 def cut_all(cuts: Iterable[Cut], workers: int = 1) -> CutReport:
@@ -167,7 +124,7 @@ def _cut(cut: Cut) -> Result:
         note = f"{Path(cut.source).name} {cut.start} {cut.end}"
         if _note(cut.target) == note:
             return cut.target, False, ""
-        samples = read_audio(cut.source, cut.start, cut.end)
+        samples = load_samples(cut.source, SAMPLING_RATE, cut.start, cut.end)
         if not len(samples):
             raise InputError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
         _write_flac(cut.target, samples, note)
@@ -193,7 +150,7 @@ def _write_flac(path: str, samples: np.ndarray, note: str) -> None:
 
     with (
         atomic_write(path, "wb") as stream,
-        sf.SoundFile(stream, "w", SAMPLE_RATE, 1, subtype="PCM_16", format="FLAC") as file,
+        sf.SoundFile(stream, "w", SAMPLING_RATE, 1, subtype="PCM_16", format="FLAC") as file,
     ):
         file.comment = note
         file.write(samples)

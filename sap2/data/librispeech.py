@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from sap2.commands.shared import share
 from sap2.data.biasing import (
     COMMON_COUNT,
-    BiasingEntry,
     derive_common_words,
     draw_biasing_list,
     rare_words,
@@ -30,7 +29,7 @@ from sap2.progress import progress
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.keywords import read_words
-from sap2.tables import check_id, read_table
+from sap2.tables import BiasingEntry, check_id, read_table
 from sap2.text import clean_keywords, clean_text
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ def _published_lists(published: dict[str, BiasingEntry], options: LibriSpeechOpt
             raise InputError(f"{recording.where}: {recording.id!r} has no line in {options.biasing_list}")
         if entry.text.lower().split() != recording.text.split():
             raise InputError(f"{entry.where}: the text of {recording.id!r} is not that of {recording.where}")
-        return entry.words
+        return entry.words or []
 
     return list_of
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sap2.data.cutting import SAMPLE_RATE, read_audio
+from sap2.audio import SilentAudioError, load_samples, missing_seconds
 from sap2.errors import InputError
-from sap2.lengths import MIN_SECONDS
+from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.prompts import AUDIO_TAG, parse_keywords
 from sap2.rows import Context, Row, find_contexts, lift_inline_audio, row_audios
 from sap2.text import find_special
 
-SILENT_PEAK = 1e-3
-"""Full scale is 1: nothing in a silent recording is louder than -60 dB of it."""
+QUIET_PEAK = 1e-3
+"""Full scale is 1: nothing in a recording this quiet is louder than -60 dB of it."""
 
 ERRORS = {
     "schema": "not a row",
@@ -25,13 +25,15 @@ ERRORS = {
     "audio-unreadable": "not readable as audio",
     "audio-short": "too short to be speech",
     "audio-long": "longer than the model hears",
+    "audio-silent": "nothing to hear",
     "too-many-tokens": "longer than --max-length after compression",
 }
 """Kinds of problems for which training and decoding refuse or skip the row."""
 WARNINGS = {
     "duplicate-id": "an id that an earlier row has",
     "empty-transcript": "an assistant's turn without text",
-    "audio-silent": "nothing to hear",
+    "audio-quiet": "next to nothing to hear",
+    "audio-incomplete": "shorter than its header says",
     "repeated-keyword": "a keyword twice in one list",
 }
 """Kinds of problems that nothing refuses."""
@@ -45,10 +47,14 @@ class Problem(NamedTuple):
 
 
 class AudioFacts(NamedTuple):
-    """Length and loudness of an audio file; ``problem`` is set where it could not be read."""
+    """Length and loudness of an audio file; ``problem`` is set where it could not be read.
+
+    ``missing`` are the seconds that its header promises and that are not there.
+    """
 
     seconds: float = 0.0
     peak: float = 0.0
+    missing: float = 0.0
     problem: Problem | None = None
 
 
@@ -56,13 +62,15 @@ class RowParts(NamedTuple):
     """A row taken apart.
 
     Attributes:
-        user: the user's turns, in order, with ``<audio>`` where an audio stands.
+        turns: role and text of every turn, in order, with ``<audio>`` where an audio stands.
+        user: the texts of the user's turns.
         contexts: their contexts.
         reply: the assistant's last turn, or None in a row for decoding.
         audios: paths.
         keywords: of all contexts.
     """
 
+    turns: list[tuple[str, str]]
     user: list[str]
     contexts: list[Context]
     reply: str | None
@@ -84,11 +92,11 @@ def take_apart(row: Row) -> RowParts:
     for turn in turns:
         if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
             raise InputError(f"a turn has a role (system, user, assistant) and a text as content, not {turn!r:.80}")
-    lifted = [lift_inline_audio(turn["content"]) for turn in turns if turn["role"] == "user"]
-    if not lifted:
+    texts, inline = _lifted(turns)
+    user = [text for role, text in texts if role == "user"]
+    if not user:
         raise InputError("no turn of the user")
-    user = [text for text, _ in lifted]
-    audios = _audios(row) or [path for _, paths in lifted for path in paths]
+    audios = _audios(row) or inline
     tags = sum(text.count(AUDIO_TAG) for text in user)
     if tags > len(audios):
         raise InputError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
@@ -102,7 +110,19 @@ def take_apart(row: Row) -> RowParts:
         )
     reply = turns[-1]["content"] if turns[-1]["role"] == "assistant" else None
     keywords = [keyword for context in contexts for keyword in parse_keywords(context.body)]
-    return RowParts(user, contexts, reply, audios, keywords)
+    return RowParts(texts, user, contexts, reply, audios, keywords)
+
+
+def _lifted(turns: list[dict[str, str]]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Role and text of each turn, and the audios that stand in the user's texts themselves."""
+    texts, inline = [], []
+    for turn in turns:
+        text = turn["content"]
+        if turn["role"] == "user":
+            text, paths = lift_inline_audio(text)
+            inline += paths
+        texts.append((turn["role"], text))
+    return texts, inline
 
 
 class _Delimiters(InputError):
@@ -163,11 +183,14 @@ def audio_facts(path: str) -> AudioFacts:
     if not Path(path).is_file():
         return AudioFacts(problem=Problem("audio-missing", f"no audio at {path}"))
     try:
-        samples = read_audio(path)
+        samples = load_samples(path, SAMPLING_RATE)
+    except SilentAudioError as error:
+        return AudioFacts(problem=Problem("audio-silent", str(error)))
     except (InputError, OSError) as error:
         return AudioFacts(problem=Problem("audio-unreadable", str(error)))
+    seconds = len(samples) / SAMPLING_RATE
     peak = float(abs(samples).max()) if len(samples) else 0.0
-    return AudioFacts(len(samples) / SAMPLE_RATE, peak)
+    return AudioFacts(seconds, peak, missing_seconds(path, seconds))
 
 
 def audio_problems(path: str, facts: AudioFacts, max_seconds: float) -> Iterator[Problem]:
@@ -178,5 +201,8 @@ def audio_problems(path: str, facts: AudioFacts, max_seconds: float) -> Iterator
         yield Problem("audio-short", f"{path}: {facts.seconds:.3f} s; at least {MIN_SECONDS} s are needed")
     elif facts.seconds > max_seconds:
         yield Problem("audio-long", f"{path}: {facts.seconds:.2f} s; the model hears {max_seconds:g} s")
-    elif facts.peak < SILENT_PEAK:
-        yield Problem("audio-silent", f"{path}: silent (peak {facts.peak:.1e} of full scale)")
+    elif facts.peak < QUIET_PEAK:
+        yield Problem("audio-quiet", f"{path}: hardly a sound (peak {facts.peak:.1e} of full scale)")
+    if facts.missing:
+        promised = facts.seconds + facts.missing
+        yield Problem("audio-incomplete", f"{path}: {facts.seconds:.2f} s of the {promised:.2f} s that its header says")

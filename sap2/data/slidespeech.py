@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sap2.audio import AUDIO_SUFFIXES
 from sap2.commands.shared import positive
-from sap2.data.cutting import SUFFIXES, Cut, cut_all
+from sap2.data.cutting import Cut, cut_all
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError, list_some
 from sap2.rowfiles import write_rows
@@ -110,7 +111,7 @@ def find_recordings(folder: Path, wav_dir: str | None = None) -> dict[str, str]:
     if not audio.is_dir():
         raise InputError(f"{folder}: neither wav.scp nor a folder of recordings ({audio}); --wav-dir names one")
     found: dict[str, str] = {}
-    for path in sorted(path for path in audio.rglob("*") if path.suffix.lower() in SUFFIXES):
+    for path in sorted(path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
         if path.stem in found:
             raise InputError(f"{path}: a second recording named {path.stem!r}, after {found[path.stem]}")
         found[path.stem] = str(path)

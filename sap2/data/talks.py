@@ -12,8 +12,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sap2.audio import true_seconds
 from sap2.commands.shared import count, positive
-from sap2.data.cutting import Cut, audio_seconds, cut_all
+from sap2.data.cutting import Cut, cut_all
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError
 from sap2.progress import progress
@@ -165,7 +166,7 @@ def _audios(entries: list[Entry], options: TalkOptions, report: TalksReport) -> 
 
 def _cut_of(entry: Entry, audio_dir: str) -> Cut:
     try:
-        end = entry.end if entry.end is not None else audio_seconds(entry.audio)
+        end = entry.end if entry.end is not None else true_seconds(entry.audio)
     except InputError as error:
         raise InputError(f"{entry.where}: {error}") from None
     return Cut(str(entry.audio), entry.start or 0.0, end, str(Path(audio_dir) / f"{entry.id}.flac"))

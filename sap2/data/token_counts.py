@@ -10,26 +10,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sap2.data.cutting import MAX_SECONDS, SAMPLE_RATE
 from sap2.data.row_checks import RowParts
 from sap2.errors import InputError
-from sap2.lengths import audio_token_count, least_positions
-from sap2.prompts import (
-    AUDIO_BOS,
-    AUDIO_EOS,
-    AUDIO_TAG,
-    DEFAULT_SYSTEM,
-    IM_END,
-    close_user_turn,
-    open_user_turn,
-    system_turn,
-)
+from sap2.lengths import MAX_SECONDS, SAMPLING_RATE, least_positions, pooled_length, speech_token_count
+from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, DEFAULT_SYSTEM, IM_END, IM_START
 from sap2.rows import find_contexts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-HOP = 160  # samples of one mel frame
 
 
 class TokenCounts(NamedTuple):
@@ -55,19 +43,24 @@ class TokenCounter:
         model: folder with ``tokenizer.json``; the context window and the audio window come from its
             ``config.json`` and ``preprocessor_config.json`` where they say so.
         window: context tokens that become one embedding; None takes the model's, or 2.
+        min_positions: embeddings that a context becomes at least; None takes the model's, or 0.
 
     Raises:
         InputError: there is no tokenizer, or the window is below 1.
     """
 
-    def __init__(self, model: str | os.PathLike[str], window: int | None = None) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str], window: int | None = None, min_positions: int | None = None
+    ) -> None:
         folder = Path(model)
         config = _read(folder / "config.json")
         self.window = window if window is not None else config.get("sap_window_size", 2)
-        least = config.get("sap_min_positions")
-        self.min_positions = least_positions(config.get("sap_pooling")) if least is None else least
-        if not isinstance(self.window, int) or self.window < 1:
-            raise InputError(f"window {self.window!r} must be a whole number from 1")
+        by_config = config.get("sap_min_positions")
+        by_config = least_positions(config.get("sap_pooling")) if by_config is None else by_config
+        self.min_positions = by_config if min_positions is None else min_positions
+        for what, value, least in (("window", self.window, 1), ("min-positions", self.min_positions, 0)):
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{what} {value!r} must be a whole number from {least}")
         self.max_seconds = float(_read(folder / "preprocessor_config.json").get("chunk_length", MAX_SECONDS))
         self._text = _load(folder / "tokenizer.json")
         self._plain = _load(folder / "tokenizer.json")
@@ -80,37 +73,51 @@ class TokenCounter:
         for span in parts.contexts:
             length = len(self._plain.encode(span.body, add_special_tokens=False).ids)
             context += length
-            pooled += max(-(-length // self.window), min(length, self.min_positions))
+            pooled += pooled_length(length, self.window, self.min_positions)
         fixed = sum(self._length(text) for text in self._texts(parts)) + 2 * len(parts.contexts)
-        fixed += sum(_audio_tokens(length, self.max_seconds) for length in seconds)
+        heard = (round(min(length, self.max_seconds) * SAMPLING_RATE) for length in seconds)
+        fixed += sum(map(speech_token_count, heard))
         return TokenCounts(context, pooled, fixed + context, fixed + pooled)
 
     def _length(self, text: str) -> int:
         return len(self._text.encode(text, add_special_tokens=False).ids)
 
     def _texts(self, parts: RowParts) -> list[str]:
-        """The row as pieces of text between contexts and audios; delimiters are special tokens, which divide text."""
-        pieces, audio = [system_turn(DEFAULT_SYSTEM)], 0
-        for text in parts.user:
+        """The row in ChatML as pieces of text between its contexts; delimiters are special tokens, which divide text.
+
+        Without any tag in the text, ms-swift puts the audios in front of it.
+        """
+        turns = list(parts.turns)
+        if turns[0][0] != "system":
+            turns.insert(0, ("system", DEFAULT_SYSTEM))
+        missing = len(parts.audios) - sum(text.count(AUDIO_TAG) for text in parts.user)
+        first = next(index for index, (role, _) in enumerate(turns) if role == "user")
+        turns[first] = ("user", AUDIO_TAG * missing + turns[first][1])
+        pieces, audio = [""], 0
+        for role, text in turns:
+            # an empty system prompt is left out
+            if role == "system" and not text:
+                continue
             position = 0
-            spans = [(context.start, context.end) for context in find_contexts(text)]
-            open_turn = open_user_turn("")
+            pieces[-1] += f"{IM_START}{role}\n"
+            spans = [(context.start, context.end) for context in find_contexts(text)] if role == "user" else []
             for start, end in [*spans, (len(text), len(text))]:
-                piece = text[position:start]
-                while AUDIO_TAG in piece:
-                    audio += 1
-                    piece = piece.replace(AUDIO_TAG, f"Audio {audio}: {AUDIO_BOS}{AUDIO_EOS}\n", 1)
-                pieces.append(open_turn + piece)
-                open_turn, position = "", end
-            pieces[-1] += close_user_turn()
-        if parts.reply is not None:
-            pieces.append(f"{parts.reply}{IM_END}\n")
+                piece, audio = _with_audio_marks(text[position:start], audio)
+                pieces[-1] += piece
+                pieces.append("")
+                position = end
+            pieces[-1] += f"{IM_END}\n"
+        if parts.reply is None:
+            pieces[-1] += f"{IM_START}assistant\n"
         return pieces
 
 
-def _audio_tokens(seconds: float, max_seconds: float) -> int:
-    frames = -(-round(min(seconds, max_seconds) * SAMPLE_RATE) // HOP)
-    return audio_token_count(frames) if frames else 0
+def _with_audio_marks(text: str, audio: int) -> tuple[str, int]:
+    """The text with the marks around each audio, and the number of the last."""
+    while AUDIO_TAG in text:
+        audio += 1
+        text = text.replace(AUDIO_TAG, f"Audio {audio}: {AUDIO_BOS}{AUDIO_EOS}\n", 1)
+    return text, audio
 
 
 def _load(path: Path) -> Tokenizer:

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
-FRAMES_PER_TOKEN = 4
-"""Mel frames that become one embedding: one convolution and one pooling, stride 2 each."""
+from sap2.lengths import FRAMES_PER_TOKEN, convolved_length
+
 FRAME_STEP = 32
 """Batches are cut to multiples of this many mel frames, so that few shapes occur."""
 
@@ -44,8 +44,7 @@ def encode_audio(tower: Qwen2AudioEncoder, input_features: Tensor, feature_atten
         input_features = torch.cat([input_features, silence], -1)
     input_features = input_features.to(tower.device, tower.conv1.weight.dtype)
     positions, _ = tower._get_feat_extract_output_lengths(feature_attention_mask.to(tower.device).sum(-1))
-    length = (input_features.shape[-1] - 1) // 2 + 1
-    valid = torch.arange(length, device=tower.device)[None] < positions[:, None]
+    valid = torch.arange(convolved_length(input_features.shape[-1]), device=tower.device)[None] < positions[:, None]
     attention_mask = create_bidirectional_mask(
         config=tower.config,
         inputs_embeds=input_features.new_zeros((*valid.shape, 1)),

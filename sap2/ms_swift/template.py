@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import io
 import sys
 import zlib
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from swift.template import MaxLengthError, Template
-from swift.template.vision_utils import load_audio
+from swift.template.vision_utils import load_file
 
-from sap2.audio import check_audio, unreadable_audio
+from sap2.audio import check_audio, load_samples, unreadable_audio
 from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import NO_CONTEXT, Context, expand_contexts
@@ -253,19 +254,19 @@ def _check_tags(inputs) -> None:
 
 
 def _load_audio(audio: Any, sampling_rate: int) -> np.ndarray:
+    """Samples of a file, of bytes, or of what ms-swift fetches: a URL, or base64."""
     name = _audio_name(audio)
     if isinstance(audio, dict):
         audio = audio.get("bytes") or audio.get("path")
     if isinstance(audio, str) and _looks_like_path(audio):
-        path = Path(audio).expanduser()
-        if not path.is_file():
-            raise InputError(f"audio {name} does not exist; allowed: a file, a URL or base64")
-        if path.stat().st_size == 0:
-            raise InputError(f"audio {name} is empty (0 bytes)")
+        return load_samples(Path(audio).expanduser(), sampling_rate, name=name)
     try:
-        return np.asarray(load_audio(audio, sampling_rate))
-    except Exception as error:
+        data = load_file(audio)
+    except Exception as error:  # of requests, of base64, of ms-swift
         raise unreadable_audio(name, error) from None
+    if not isinstance(data, io.BytesIO):
+        raise InputError(f"audio {name} is a {type(data).__name__}; allowed: a file, a URL, base64 or bytes")
+    return load_samples(data, sampling_rate, name=name)
 
 
 def _looks_like_path(audio: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sap2.audio import check_audio
 from sap2.errors import InputError
-from sap2.lengths import audio_token_count, pooled_length
+from sap2.lengths import audio_token_count, pooled_length, speech_token_count
 from sap2.model.context import Context, expand_contexts
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, chat_text
@@ -79,8 +79,9 @@ class Encoder:
 
     def audio_tokens(self, seconds: float) -> int:
         """About how many tokens an audio of that length takes."""
-        frames = min(seconds, self.window_seconds) * self.sampling_rate / self.extractor.hop_length
-        return audio_token_count(max(int(frames), 3))
+        samples = min(round(seconds * self.sampling_rate), self.extractor.n_samples)
+        shortest = 3 * self.extractor.hop_length  # of which the encoder makes a token
+        return speech_token_count(max(samples, shortest), self.extractor.hop_length)
 
     def prompt(self, content: str, system: str, audio_tokens: int) -> Prompt:
         """Encode a user's turn with one audio and at most one context.

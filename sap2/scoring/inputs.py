@@ -6,11 +6,10 @@ recorded as a problem with its ids, never dropped in silence.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +18,7 @@ from sap2.errors import InputError, list_some
 from sap2.prompts import JOINT_REPLY, parse_joint_reply
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, row_id, row_keywords
+from sap2.tables import BiasingEntry, iter_biasing, iter_table, read_lines, split_keywords
 
 ROW_SUFFIXES = (".jsonl", ".json", ".parquet")
 _AUDIO_SUFFIX = re.compile(
@@ -124,23 +124,6 @@ def _by_stem(ids: Iterable[str]) -> dict[str, list[str]]:
     return stems
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """Lines of a text file that are not blank, each with ``file:line`` for messages.
-
-    Raises:
-        InputError: the file is not UTF-8 text.
-    """
-    with Path(path).open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            where = f"{path}:{number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(f"{where}: not UTF-8 text: {error}") from None
-            if text.strip():
-                yield where, text.rstrip("\r\n")
-
-
 def collect(pairs: Iterable[tuple[str, Any]], source: str, problems: Problems) -> dict[str, Any]:
     """A dictionary of the pairs; repeated ids are a problem, and the last one stands."""
     table: dict[str, Any] = {}
@@ -155,53 +138,32 @@ def collect(pairs: Iterable[tuple[str, Any]], source: str, problems: Problems) -
 
 def read_kaldi(path: str | os.PathLike[str], problems: Problems) -> dict[str, str]:
     """A Kaldi style file: utterance id, white space, the rest of the line (may be empty)."""
-    pairs = (line.split(maxsplit=1) for _, line in read_lines(path))
-    return collect(((pair[0], pair[1] if len(pair) > 1 else "") for pair in pairs), str(path), problems)
+    return collect(((name, entry.value) for name, entry in iter_table(path)), str(path), problems)
 
 
 def read_keyword_file(path: str | os.PathLike[str], problems: Problems) -> dict[str, list[str]]:
     """SlideSpeech's own keyword file: ``utt A$B$C``; entries are separated by ``$``, and one may have several words."""
-    table = read_kaldi(path, problems)
-    return {key: [entry for entry in text.split("$") if entry.strip()] for key, text in table.items()}
+    return {key: split_keywords(text) for key, text in read_kaldi(path, problems).items()}
 
 
 def read_biasing_list(path: str | os.PathLike[str], problems: Problems) -> list[Utterance]:
-    """LibriSpeech's biasing list: id, text, JSON list of the rare words of the text, JSON list of all list words.
-
-    The fourth column may be missing; the list is then the third column alone.
+    """LibriSpeech's biasing list (:func:`sap2.tables.iter_biasing`); without a fourth column the rare words alone.
 
     Raises:
-        InputError: a row has fewer than three columns, or a list column is no JSON list of texts.
+        InputError: a line has fewer than three columns, or a list column is no JSON list of texts.
     """
 
-    def parse(where: str, line: str) -> tuple[str, Utterance]:
-        columns = line.split("\t")
-        if len(columns) < 3:
-            raise InputError(
-                f"{where}: {len(columns)} tab separated columns; need id, text, rare words, and may have the list"
-            )
-        rare, *listed = [_json_words(column, f"{where}: column {i}") for i, column in enumerate(columns[2:4], 3)]
-        keywords = list(dict.fromkeys([*(listed[0] if listed else []), *rare]))
-        key = columns[0].strip()
-        return key, Utterance(key, columns[1], keywords, rare)
+    def utterance(entry: BiasingEntry) -> Utterance:
+        keywords = list(dict.fromkeys([*(entry.words or []), *entry.rare]))
+        return Utterance(entry.id, entry.text, keywords, entry.rare)
 
-    rows = (parse(where, line) for where, line in read_lines(path))
+    rows = ((entry.id, utterance(entry)) for entry in iter_biasing(path))
     return list(collect(rows, str(path), problems).values())
-
-
-def _json_words(column: str, where: str) -> list[str]:
-    try:
-        words = json.loads(column)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not a JSON list: {error}") from None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise InputError(f"{where}: not a JSON list of texts: {column[:80]!r}")
-    return words
 
 
 def read_tsv_hyps(path: str | os.PathLike[str], problems: Problems) -> dict[str, str]:
     """Hypotheses as id, tab, text; the text may be missing or empty, and further columns are not read."""
-    columns = (line.split("\t") for _, line in read_lines(path))
+    columns = (line.split("\t") for _, line in read_lines(path, strip=False))
     return collect(((row[0].strip(), row[1] if len(row) > 1 else "") for row in columns), str(path), problems)
 
 

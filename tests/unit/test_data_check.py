@@ -60,10 +60,14 @@ CASES = [
     (content("<audio>x</audio>y </audio>"), "special-token", "</audio> in the user's text"),
     (row("x", reply="hi <|im_end|>"), "special-token", r"<\|im_end\|> in the reply"),
     (row("x", audio="absent.wav"), "audio-missing", "no audio at absent.wav"),
-    (row("x", audio="broken.wav"), "audio-unreadable", "broken.wav: not readable as audio"),
+    (
+        row("x", audio="broken.wav"),
+        "audio-unreadable",
+        "audio broken.wav cannot be read .*; allowed: what libsndfile or ffmpeg reads",
+    ),
     (row("x", audio="long.wav"), "audio-long", "long.wav: 31.00 s; the model hears 30 s"),
     (row("x", audio="short.wav"), "audio-short", "short.wav: 0.050 s; at least 0.1 s are needed"),
-    (row("x", audio="silent.wav"), "audio-silent", "silent.wav: silent"),
+    (row("x", audio="silent.wav"), "audio-silent", "audio silent.wav is silent: all of its 1.00 s are one number"),
     (row("x", reply=" "), "empty-transcript", "the reply is empty"),
     (row("x", keywords=("Emily", "x", "emily")), "repeated-keyword", "'emily' is in the list twice"),
     (row("first"), "duplicate-id", "'first' is the id of an earlier row too"),
@@ -187,7 +191,7 @@ def test_command(folder, capsys):
         {"row": 1, "id": "a", "kind": "audio-missing", "level": "error", "message": "no audio at absent.wav"}
     ]
     assert tool("check", "good.jsonl", "--window", "2") == 2
-    assert "--window and --max-length count tokens, which needs --model DIR" in capsys.readouterr().err
+    assert "--window, --min-positions and --max-length count tokens, which needs --model DIR" in capsys.readouterr().err
     assert tool("check", "absent.jsonl") == 2
     assert capsys.readouterr().err == "sap2: error: absent.jsonl: No such file or directory\n"
 

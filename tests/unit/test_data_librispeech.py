@@ -111,7 +111,7 @@ def test_published_lists(corpus):
     [
         (
             PUBLISHED.replace("\t", " "),
-            r"list\.tsv:1: 1 fields; a line is: id, text, rare words, list, with tabs",
+            r"list\.tsv:1: 1 columns; a line is: id, text, rare words, list, with tabs",
         ),
         (PUBLISHED + PUBLISHED, r"list\.tsv:5: '174-50561-0000' occurs a second time, first at .*list\.tsv:1"),
         (

@@ -6,12 +6,14 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sap2.data.cutting import SAMPLE_RATE, Cut, cut_all, read_audio
+from sap2.audio import load_samples
+from sap2.data.cutting import Cut, cut_all
+from sap2.lengths import SAMPLING_RATE as RATE
 from sap2.slides.neighbours import keywords_around, nearest_slides, place_slides
 from sap2.tables import Segment, read_keywords, read_segments, read_table
 
 
-def tone(seconds, rate=SAMPLE_RATE, channels=1):
+def tone(seconds, rate=RATE, channels=1):
     samples = 0.5 * np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * 440 / rate)
     return np.repeat(samples[:, None], channels, axis=1)
 
@@ -72,15 +74,15 @@ def test_nearest_slides_equal_a_slow_search(slides, count, data):
 def test_audio_of_any_kind_and_rate(tmp_path, suffix):
     path = tmp_path / f"x.{suffix}"
     sf.write(path, tone(2, 44_100, 2), 44_100)
-    samples = read_audio(path, 0.5, 1.5)
+    samples = load_samples(path, RATE, 0.5, 1.5)
     assert samples.shape == (16_000,)
     assert 0.45 < np.abs(samples).max() < 0.6
 
 
 def test_audio_that_is_none(tmp_path):
     (tmp_path / "x.wav").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"x\.wav: not readable as audio"):
-        read_audio(tmp_path / "x.wav")
+    with pytest.raises(ValueError, match=r"x\.wav cannot be read"):
+        load_samples(tmp_path / "x.wav", RATE)
     report = cut_all([Cut(str(tmp_path / "absent.wav"), 0, 1, str(tmp_path / "y.flac"))])
-    assert "not readable as audio" in report.failures[str(tmp_path / "y.flac")]
+    assert "does not exist" in report.failures[str(tmp_path / "y.flac")]
     assert not (tmp_path / "y.flac").exists()

@@ -83,9 +83,9 @@ def test_bad_rows_are_named(tmp_path, capsys, content, error):
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        ("u\ttext", "ref.tsv:1: 2 tab separated columns"),
-        ("u\ttext\towl", "ref.tsv:1: column 3: not a JSON list"),
-        ('u\ttext\t["owl"]\t{"a": 1}', "ref.tsv:1: column 4: not a JSON list of texts"),
+        ("u\ttext", "ref.tsv:1: 2 columns; a line is: id"),
+        ("u\ttext\towl", "ref.tsv:1: column 3: 'owl' is not a JSON list"),
+        ('u\ttext\t["owl"]\t{"a": 1}', "ref.tsv:1: column 4:"),
     ],
 )
 def test_bad_biasing_list_is_named(tmp_path, capsys, line, error):

@@ -172,6 +172,10 @@ def test_formats_rates_and_channels(training, speeches, wavs, tmp_path, name, op
     assert correlation > 0.8, "it sounds the same"
 
 
+def noise(path, seconds):
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, round(seconds * RATE)), RATE)
+
+
 def silence(path, seconds, value=0.0):
     soundfile.write(path, np.full(round(seconds * RATE), value, np.float32), RATE, subtype="FLOAT")
 
@@ -180,7 +184,7 @@ def silence(path, seconds, value=0.0):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, r"audio .*x\.wav does not exist; allowed: a file, a URL or base64"),
+        (lambda path: None, r"audio .*x\.wav does not exist; allowed: an audio file"),
         (lambda path: path.mkdir(), r"audio .*x\.wav does not exist"),
         (lambda path: path.touch(), r"audio .*x\.wav is empty \(0 bytes\)"),
         (
@@ -191,12 +195,13 @@ def silence(path, seconds, value=0.0):
         (lambda path: silence(path, 0), r"audio .*x\.wav is empty; allowed: 0\.1 to 8 s"),
         (lambda path: silence(path, 0.09), r"audio .*x\.wav is 0\.09 s long; allowed: 0\.1 to 8 s"),
         (
-            lambda path: silence(path, 9),
+            lambda path: noise(path, 9),
             r"audio .*x\.wav is 9\.00 s long, and the model hears 8 s: .*sap_truncate_audio",
         ),
+        (lambda path: silence(path, 1), r"audio .*x\.wav is silent"),
         (lambda path: silence(path, 1, np.nan), r"audio .*x\.wav .*not finite.*; allowed"),
     ],
-    ids=["missing", "folder", "0 bytes", "corrupt", "zeros", "no samples", "short", "long", "nan"],
+    ids=["missing", "folder", "0 bytes", "corrupt", "zeros", "no samples", "short", "long", "silent", "nan"],
 )
 def test_bad_audio_is_refused(training, tmp_path, make, message):
     path = tmp_path / "x.wav"
