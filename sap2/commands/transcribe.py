@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--common-words", metavar="FILE", help="words that are no keywords of slides, one a line")
     parser.add_argument("--ocr", choices=("auto", "never", "always"), default="auto", help="of PDF pages without text")
     parser.add_argument("--max-segment-seconds", type=float, metavar="S", help="default: what the model hears, 30 s")
+    parser.add_argument(
+        "--vad",
+        choices=("silero", "energy"),
+        help="what finds the speech (default: silero, a neural network; energy where that cannot be loaded)",
+    )
     parser.add_argument("--format", choices=FORMATS, default="txt", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="default: standard output")
 
@@ -46,7 +51,7 @@ def transcribe_file(args: argparse.Namespace) -> Transcript:
     from sap2.pipeline.transcriber import Transcriber
 
     probe_seconds(args.audio)
-    names = ("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds")
+    names = ("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad")
     names += ("torch_dtype", "attn_impl", "device")
     options = {name: getattr(args, name) for name in names}
     return Transcriber(args.model, args.prune_adapter, args.asr_adapter, **options, progress=True).transcribe(request)

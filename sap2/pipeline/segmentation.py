@@ -1,8 +1,7 @@
 """Where to cut a long recording: at pauses, into pieces that the model can hear.
 
-Speech is what is louder than a threshold between the recording's own quiet and loud levels, so that background noise
-or a low volume move it along. A piece grows until the next pause would take it past the limit, and is then cut at the
-longest pause of its second half; only where that half has no pause at all, at its quietest place.
+A piece grows until the next pause would take it past the limit, and is then cut at the longest pause of its second
+half; only where that half has no pause at all, at its quietest place.
 """
 
 from __future__ import annotations
@@ -11,18 +10,8 @@ import dataclasses
 
 import numpy as np
 
-HOP_SECONDS = 0.010
-"""Step of the levels; each is taken over three steps."""
-_QUIET, _LOUD = 10, 95
-"""Percentiles of the frames' levels that stand for background and speech."""
-_THRESHOLD = 0.35
-"""How far the threshold is from the quiet to the loud level."""
-_MAX_RANGE_DB = 60.0
-"""Digital silence is infinitely quiet; no further below speech than this counts."""
-_MIN_RANGE_DB = 9.0
-"""With less between its quiet and its loud level, a recording has no pauses that can be told from speech."""
-_FLOOR_DB = -70.0
-"""Below this (full scale is 0) there is no speech at all."""
+from sap2.errors import InputError
+from sap2.pipeline.voice_activity import HOP_SECONDS, Detector, Run, frame_levels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +32,24 @@ class Cutting:
 
     def __post_init__(self) -> None:
         if not 2 * self.margin + self.min_pause < self.max_seconds:
-            raise ValueError(
+            raise InputError(
                 f"max_seconds is {self.max_seconds:g}; allowed: above {2 * self.margin + self.min_pause:g}, so that a "
                 f"piece holds more than its margins"
             )
 
 
-def cut_at_pauses(samples: np.ndarray, sampling_rate: int, cutting: Cutting) -> list[tuple[int, int]]:
+def cut_at_pauses(samples: np.ndarray, sampling_rate: int, cutting: Cutting, detect: Detector) -> list[Run]:
     """Pieces of speech of a recording (samples,), as (first sample, sample after the last), in order, not overlapping.
 
     Silence between pieces is left out. No piece is longer than ``cutting.max_seconds``.
+
+    Args:
+        detect: finds the speech (:mod:`sap2.pipeline.voice_activity`).
     """
     hop = round(HOP_SECONDS * sampling_rate)
-    levels = _levels(samples, hop)
-    runs = _speech_runs(levels, round(cutting.min_pause / HOP_SECONDS))
+    frames = [(first // hop, -(-last // hop)) for first, last in detect(samples, sampling_rate)]
+    runs = _joined(frames, round(cutting.min_pause / HOP_SECONDS))
+    levels = frame_levels(samples, hop)
     limit = int((cutting.max_seconds - 2 * cutting.margin) / HOP_SECONDS)
     pieces = [
         piece
@@ -66,34 +59,15 @@ def cut_at_pauses(samples: np.ndarray, sampling_rate: int, cutting: Cutting) -> 
     return _with_margins(pieces, hop, round(cutting.margin * sampling_rate), len(samples))
 
 
-def _levels(samples: np.ndarray, hop: int) -> np.ndarray:
-    """Level of each step and its two neighbours, dB of full scale."""
-    padded = np.pad(samples, (0, -len(samples) % hop))
-    power = np.mean(np.square(padded).reshape(-1, hop), axis=1, dtype=np.float64)
-    power = np.convolve(power, np.ones(3) / 3, mode="same") if len(power) >= 3 else power
-    return 10 * np.log10(np.maximum(power, 1e-20))
-
-
-def _speech_runs(levels: np.ndarray, min_pause: int) -> list[tuple[int, int]]:
-    """Runs of frames with speech; runs that are less than a pause apart are one."""
-    if not len(levels):
-        return []
-    loud = float(np.percentile(levels, _LOUD))
-    # a recording of nothing but noise or silence
-    if loud < _FLOOR_DB:
-        return []
-    quiet = max(float(np.percentile(levels, _QUIET)), loud - _MAX_RANGE_DB)
-    if loud - quiet < _MIN_RANGE_DB:
-        return [(0, len(levels))]
-    speech = levels > max(quiet + _THRESHOLD * (loud - quiet), _FLOOR_DB)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], speech, [False]]).astype(np.int8)))
-    runs: list[tuple[int, int]] = []
-    for start, end in edges.reshape(-1, 2).tolist():
-        if runs and start - runs[-1][1] < min_pause:
-            runs[-1] = (runs[-1][0], end)
+def _joined(runs: list[tuple[int, int]], min_pause: int) -> list[tuple[int, int]]:
+    """Runs of frames; those that are less than a pause apart are one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in runs:
+        if joined and start - joined[-1][1] < min_pause:
+            joined[-1] = (joined[-1][0], end)
         else:
-            runs.append((start, end))
-    return runs
+            joined.append((start, end))
+    return joined
 
 
 def _groups(runs: list[tuple[int, int]], long_pause: int) -> list[list[tuple[int, int]]]:

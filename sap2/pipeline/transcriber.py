@@ -18,6 +18,7 @@ from sap2.pipeline.segmentation import Cutting, cut_at_pauses
 from sap2.pipeline.stages import PRUNE, plan_stages
 from sap2.pipeline.types import Request, Segment, Transcript
 from sap2.pipeline.utterances import Job, Outcome
+from sap2.pipeline.voice_activity import choose_detector
 from sap2.slides.sources import TimedKeywords
 from sap2.text import clean_keywords
 
@@ -55,6 +56,8 @@ class Transcriber:
         max_batch_tokens: limit of a batch's size times its longest prompt.
         max_new_tokens: longest reply of a stage for one segment.
         max_segment_seconds: longest segment; None: what the model can hear (30 s for Qwen2-Audio).
+        vad: what finds the speech: ``silero`` or ``energy`` (:mod:`sap2.pipeline.voice_activity`); None: Silero's
+            network, or the energy where that cannot be loaded.
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         progress: show a bar with the real-time factor on stderr, where that is a terminal.
 
@@ -73,6 +76,7 @@ class Transcriber:
         max_batch_tokens: int | None = None,
         max_new_tokens: int = 512,
         max_segment_seconds: float | None = None,
+        vad: str | None = None,
         torch_dtype: str | None = None,
         attn_impl: str | None = None,
         device: str | None = None,
@@ -81,6 +85,7 @@ class Transcriber:
         plan = plan_stages(stages, prune_adapter, asr_adapter)
         if plan.stages == (PRUNE,):
             raise InputError("stages prune gives no transcript; allowed: asr, prune,asr, joint")
+        self._detect = choose_detector(vad)
         loaded = LoadedModel(os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
         self._decoder = Decoder(loaded, plan.stages, max_new_tokens)
         self.batch_size = batch_size
@@ -94,10 +99,7 @@ class Transcriber:
             return Cutting(window)
         if not max_segment_seconds <= window:
             raise InputError(f"max_segment_seconds is {max_segment_seconds:g}; the model hears at most {window:g} s")
-        try:
-            return Cutting(max_segment_seconds)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        return Cutting(max_segment_seconds)
 
     @property
     def sampling_rate(self) -> int:
@@ -158,7 +160,7 @@ class Transcriber:
             samples = load_samples(samples, rate)
         samples = _check_samples(samples, id)
         pieces = []
-        for first, last in cut_at_pauses(samples, rate, self._cutting):
+        for first, last in cut_at_pauses(samples, rate, self._cutting, self._detect):
             start, end = first / rate, last / rate
             offered = clean_keywords([*keywords, *_shown(request.slides, start, end, id)])
             pieces.append(_Piece(self._job(id, samples[first:last], offered), start, end))
