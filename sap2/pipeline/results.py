@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,8 +47,19 @@ class ResultFiles:
     def _beside(self, name: str) -> Path:
         return self.path.with_suffix(f".{name}.jsonl")
 
-    def start(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+    def start(
+        self,
+        settings: Mapping[str, Any],
+        overwrite: bool,
+        find_stale: Callable[[Mapping[str, Row]], Collection[str]] = lambda results: (),
+    ) -> int:
         """Begin or go on (rank 0 only): take the lock, compare the settings, gather what is there.
+
+        Args:
+            find_stale: ids of the results that are to be dropped and made again.
+
+        Returns:
+            How many were dropped.
 
         Raises:
             InputError: another run is writing, the rows there were made with other settings, or are not rows.
@@ -63,8 +74,10 @@ class ResultFiles:
             path.unlink(missing_ok=True)  # half-written by a killed run, or errors of rows that are tried again
         self.errors.unlink(missing_ok=True)
         rows = self._gather()
-        if self._rank_files():
-            self._replace(rows.values())
+        stale = find_stale({id: json.loads(line) for id, line in rows.items()})
+        if self._rank_files() or stale:
+            self._replace(line for id, line in rows.items() if id not in stale)
+        return len(stale)
 
     def _take_lock(self) -> None:
         self._lock = self.settings.open("a+", encoding="utf-8")
@@ -81,8 +94,9 @@ class ResultFiles:
                 before = json.loads(content)
             except ValueError:
                 raise InputError(f"{self.path} was not written by sap2 pipeline; --overwrite replaces it") from None
-            if before != dict(settings):
-                names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
+            # a setting that an earlier version did not record is taken for the same
+            names = sorted(name for name in before if before[name] != settings.get(name))
+            if names:
                 said = ", ".join(f"{name} {before.get(name)!r} (now {settings.get(name)!r})" for name in names)
                 raise InputError(f"{self.path} was written with other settings: {said}; --overwrite starts afresh")
         self._lock.truncate(0)
@@ -100,13 +114,21 @@ class ResultFiles:
             InputError: one of them is not among the ``known`` ids of the test set.
         """
         ids = set(_read_lines(self.path))
-        strange = sorted(ids - set(known))
+        self.check_known(ids, known)
+        return ids
+
+    def check_known(self, ids: Iterable[str], known: Iterable[str]) -> None:
+        """Refuse results of ids that the test set lacks.
+
+        Raises:
+            InputError: there are some.
+        """
+        strange = sorted(set(ids) - set(known))
         if strange:
             raise InputError(
                 f"{self.path} has {len(strange)} ids that the test set lacks ({', '.join(strange[:3])}); "
                 f"allowed: the test set that it was begun with, or --overwrite"
             )
-        return ids
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add results of this rank, in one write."""

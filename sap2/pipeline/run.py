@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from sap2.audio import load_samples, probe_seconds
 from sap2.errors import InputError
 from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
+from sap2.pipeline.fingerprints import is_made_from, row_fingerprint, weights_fingerprint
 from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import LoadedModel, read_settings
 from sap2.pipeline.ranks import Rank, join_ranks
@@ -68,7 +69,11 @@ class PipelineOptions:
     def result_settings(self) -> dict[str, Any]:
         """What results of one file must have in common."""
         names = ("model", "prune_adapter", "asr_adapter", "max_new_tokens", "torch_dtype", "truncate_audio")
-        return {"stages": ",".join(self.plan().stages), **{name: getattr(self, name) for name in names}}
+        return {
+            "stages": ",".join(self.plan().stages),
+            **{name: getattr(self, name) for name in names},
+            **{f"{name}_weights": weights_fingerprint(getattr(self, name)) for name in names[:3]},
+        }
 
 
 @dataclasses.dataclass
@@ -77,6 +82,7 @@ class PipelineReport:
 
     Attributes:
         rows: of the test set; ``resumed`` had a result before, ``failed`` have none.
+        changed: results that were made again, since their rows or audio files are no longer the same.
         seconds, audio_seconds: wall time of decoding, and the audio decoded in it.
         picked, unlisted: keywords of all results.
         cut_off: replies that reached the limit of tokens.
@@ -86,6 +92,7 @@ class PipelineReport:
 
     rows: int = 0
     resumed: int = 0
+    changed: int = 0
     failed: int = 0
     seconds: float = 0.0
     audio_seconds: float = 0.0
@@ -98,8 +105,9 @@ class PipelineReport:
     def __str__(self) -> str:
         rate = f", real-time factor {self.seconds / self.audio_seconds:.3f}" if self.audio_seconds else ""
         failed = f"{self.failed} failed ({self.errors})" if self.failed else "0 failed"
+        changed = f", {self.changed} made again since their rows changed" if self.changed else ""
         return (
-            f"{self.rows} rows, {failed}, {self.resumed} done before; {self.audio_seconds:.1f} s of audio in "
+            f"{self.rows} rows, {failed}, {self.resumed} done before{changed}; {self.audio_seconds:.1f} s of audio in "
             f"{self.seconds:.1f} s{rate}; {self.picked} keywords picked, {self.unlisted} replied that no list has; "
             f"{self.cut_off} replies cut off; audio tower runs an utterance: {self.audio_tower_runs}"
         )
@@ -121,20 +129,36 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
     with join_ranks() as rank:
         files = ResultFiles(options.result_path, rank.index, rank.world)
         try:
+            changed = 0
             if rank.is_first:  # what could be wrong with the input was looked at before anything is overwritten
-                files.start(options.result_settings(), options.overwrite)
-            rank.gather(None)
-            return _run(options, found, files, rank)
+                changed = _start(options, found, files)
+            changed = rank.gather(changed)[0]
+            return _run(options, found, files, rank, changed)
         finally:
             files.close()
 
 
-def _run(options: PipelineOptions, found: Sequence[Item | BadRow], files: ResultFiles, rank: Rank) -> PipelineReport:
+def _start(options: PipelineOptions, found: Sequence[Item | BadRow], files: ResultFiles) -> int:
+    """Begin or go on; how many results are of rows that have changed since, and are made again."""
+    items = {item.id: item for item in found if isinstance(item, Item)}
+
+    def find_stale(results: Mapping[str, Row]) -> list[str]:
+        files.check_known(results, items)
+        return [id for id, result in results.items() if not is_made_from(result, items[id])]
+
+    return files.start(options.result_settings(), options.overwrite, find_stale)
+
+
+def _run(
+    options: PipelineOptions, found: Sequence[Item | BadRow], files: ResultFiles, rank: Rank, changed: int
+) -> PipelineReport:
     items = [item for item in found if isinstance(item, Item)]
     bad = [row for row in found if isinstance(row, BadRow)]
     done = files.done(item.id for item in items)
     rank.gather(None)  # all have read what is done before the first adds to it
-    worker = _Worker(files, PipelineReport(rows=len(found), resumed=len(done), errors=str(files.errors)))
+    worker = _Worker(
+        files, PipelineReport(rows=len(found), resumed=len(done), changed=changed, errors=str(files.errors))
+    )
     if rank.is_first:
         worker.fail(bad)
     if len(done) < len(items):
@@ -232,6 +256,7 @@ def result_row(item: Item, outcome: Outcome) -> Row:
     messages.append({"role": "user", "content": item.content})
     return {
         "id": item.id,
+        "fingerprint": row_fingerprint(item),
         "response": outcome.reading.text,
         "labels": item.labels,
         "messages": [*messages, {"role": "assistant", "content": outcome.reading.text}],

@@ -21,3 +21,11 @@ def prune_row(id="u1", content=None, reply=None, **fields):
     messages = [{"role": "user", "content": content}]
     messages += [{"role": "assistant", "content": reply}] if reply is not None else []
     return {"id": id, "messages": messages, "audios": ["/a.wav"], **fields}
+
+
+def prune_rows(wavs):
+    """Stage-one rows with lists of several lengths, one for each audio."""
+    return [
+        prune_row(f"u{i}", content=stage_content("prune", keywords)) | {"audios": [wav]}
+        for i, (wav, keywords) in enumerate(zip(wavs, LISTS, strict=True))
+    ]

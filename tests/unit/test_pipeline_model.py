@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
 from pipeline_helpers import SYSTEM, TOWER_TOO, make_adapter
-from pipeline_rows import KEYWORDS, LISTS, TOKENS, prune_row, write_jsonl
+from pipeline_rows import KEYWORDS, TOKENS, prune_rows, write_jsonl
 from transformers import GenerationConfig
 
 from sap2.audio import load_samples
@@ -37,10 +35,7 @@ def loaded(tiny, prune, asr):
 @pytest.fixture(scope="module")
 def rows(wavs):
     """Stage-one rows with lists of several lengths."""
-    return [
-        prune_row(f"u{i}", content=stage_content("prune", keywords)) | {"audios": [wav]}
-        for i, (wav, keywords) in enumerate(zip(wavs, LISTS, strict=True))
-    ]
+    return prune_rows(wavs)
 
 
 def job(wav, keywords=KEYWORDS):
@@ -322,55 +317,3 @@ def test_prompts_that_cannot_be_are_refused(loaded):
         encoder.prompt("<audio>x<|AUDIO|>", SYSTEM, 10)
     with pytest.raises(ValueError, match="tokens and the model takes 300, reply included"):
         encoder.prompt("<audio>" + "x" * 300, SYSTEM, 10)
-
-
-# a run
-
-
-def test_bad_rows_are_reported_and_a_second_run_skips_what_is_done(monkeypatch, tiny, asr, rows, tmp_path):
-    short = tmp_path / "short.wav"
-    import soundfile
-
-    soundfile.write(short, np.zeros(100), 16_000)
-    bad = [prune_row("gone"), prune_row("short") | {"audios": [str(short)]}, prune_row("u0"), {"id": "x"}]
-    path = write_jsonl(tmp_path / "rows.jsonl", [bad[0], *rows, *bad[1:]])
-    options = PipelineOptions(path, str(tmp_path / "r.jsonl"), str(tiny), None, str(asr), max_new_tokens=4)
-    report = run_pipeline(options)
-    assert (report.rows, report.failed, report.resumed) == (7, 4, 0)
-    errors = [json.loads(line) for line in (tmp_path / "r.errors.jsonl").read_text().splitlines()]
-    found = {(row["row"], row["id"]): row["error"] for row in errors}
-    assert "/a.wav does not exist" in found[1, "gone"]
-    assert "0.00625 s long" in found[5, "short"]
-    assert "second time" in found[6, "u0"]
-    assert "neither messages nor an audio" in found[7, "x"]
-    before = (tmp_path / "r.jsonl").read_bytes()
-    assert [json.loads(line)["id"] for line in before.splitlines()] == ["u0", "u1", "u2"]
-    with monkeypatch.context() as patch:  # what is left to do needs the model, bad rows alone do not
-        patch.setattr(LoadedModel, "__init__", lambda *_: pytest.fail("the model was loaded"))
-        finished = dataclasses.replace(options, val_dataset=write_jsonl(tmp_path / "done.jsonl", [*rows, bad[3]]))
-        assert run_pipeline(finished).resumed == 3
-    again = run_pipeline(options)
-    assert (again.resumed, again.failed) == (3, 4)
-    assert (tmp_path / "r.jsonl").read_bytes() == before
-
-
-def test_what_is_wrong_with_the_input_is_found_before_anything_is_overwritten(tiny, asr, rows, tmp_path):
-    path, result = write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path / "r.jsonl"
-    result.write_text("precious\n")
-    good = PipelineOptions(path, str(result), str(tiny), None, str(asr), overwrite=True)
-    for change in ({"val_dataset": "gone.jsonl"}, {"model": str(tmp_path)}, {"asr_adapter": "gone"}):
-        with pytest.raises((ValueError, OSError)):
-            run_pipeline(dataclasses.replace(good, **change))
-        assert result.read_text() == "precious\n"
-
-
-def test_the_command_ends_with_1_where_a_row_failed(tiny, asr, rows, tmp_path, capsys):
-    from sap2.cli import main
-
-    path = write_jsonl(tmp_path / "rows.jsonl", [rows[0], prune_row("gone")])
-    given = ["pipeline", "--val_dataset", path, "--result_path", str(tmp_path / "r.jsonl"), "--model", str(tiny)]
-    given += ["--asr-adapter", str(asr), "--max_new_tokens", "4"]
-    assert main(given) == 1
-    assert "2 rows, 1 failed" in capsys.readouterr().out
-    assert main([*given, "--stages", "prune,asr"]) == 2
-    assert "needs --prune-adapter" in capsys.readouterr().err

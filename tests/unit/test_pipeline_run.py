@@ -1,0 +1,147 @@
+"""A run over a test set: bad rows, going on, what changed since, refusals before anything is overwritten."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from pipeline_helpers import make_adapter
+from pipeline_rows import prune_row, prune_rows, write_jsonl
+
+from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.run import PipelineOptions, run_pipeline
+from sap2.pipeline.stages import stage_content
+
+
+@pytest.fixture(scope="module")
+def rows(wavs):
+    return prune_rows(wavs)
+
+
+def test_bad_rows_are_reported_and_a_second_run_skips_what_is_done(monkeypatch, tiny, asr, rows, tmp_path):
+    short = tmp_path / "short.wav"
+    import soundfile
+
+    soundfile.write(short, np.zeros(100), 16_000)
+    bad = [prune_row("gone"), prune_row("short") | {"audios": [str(short)]}, prune_row("u0"), {"id": "x"}]
+    path = write_jsonl(tmp_path / "rows.jsonl", [bad[0], *rows, *bad[1:]])
+    options = PipelineOptions(path, str(tmp_path / "r.jsonl"), str(tiny), None, str(asr), max_new_tokens=4)
+    report = run_pipeline(options)
+    assert (report.rows, report.failed, report.resumed) == (7, 4, 0)
+    errors = [json.loads(line) for line in (tmp_path / "r.errors.jsonl").read_text().splitlines()]
+    found = {(row["row"], row["id"]): row["error"] for row in errors}
+    assert "/a.wav does not exist" in found[1, "gone"]
+    assert "0.00625 s long" in found[5, "short"]
+    assert "second time" in found[6, "u0"]
+    assert "neither messages nor an audio" in found[7, "x"]
+    before = (tmp_path / "r.jsonl").read_bytes()
+    assert [json.loads(line)["id"] for line in before.splitlines()] == ["u0", "u1", "u2"]
+    with monkeypatch.context() as patch:  # what is left to do needs the model, bad rows alone do not
+        patch.setattr(LoadedModel, "__init__", lambda *_: pytest.fail("the model was loaded"))
+        finished = dataclasses.replace(options, val_dataset=write_jsonl(tmp_path / "done.jsonl", [*rows, bad[3]]))
+        assert run_pipeline(finished).resumed == 3
+    again = run_pipeline(options)
+    assert (again.resumed, again.failed) == (3, 4)
+    assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+def test_what_is_wrong_with_the_input_is_found_before_anything_is_overwritten(tiny, asr, rows, tmp_path):
+    path, result = write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path / "r.jsonl"
+    result.write_text("precious\n")
+    good = PipelineOptions(path, str(result), str(tiny), None, str(asr), overwrite=True)
+    for change in ({"val_dataset": "gone.jsonl"}, {"model": str(tmp_path)}, {"asr_adapter": "gone"}):
+        with pytest.raises((ValueError, OSError)):
+            run_pipeline(dataclasses.replace(good, **change))
+        assert result.read_text() == "precious\n"
+
+
+def test_the_command_ends_with_1_where_a_row_failed(tiny, asr, rows, tmp_path, capsys):
+    from sap2.cli import main
+
+    path = write_jsonl(tmp_path / "rows.jsonl", [rows[0], prune_row("gone")])
+    given = ["pipeline", "--val_dataset", path, "--result_path", str(tmp_path / "r.jsonl"), "--model", str(tiny)]
+    given += ["--asr-adapter", str(asr), "--max_new_tokens", "4"]
+    assert main(given) == 1
+    assert "2 rows, 1 failed" in capsys.readouterr().out
+    assert main([*given, "--stages", "prune,asr"]) == 2
+    assert "needs --prune-adapter" in capsys.readouterr().err
+
+
+def results_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def begun(tiny, asr, rows, wavs, tmp_path):
+    """A run that is done, on copies of the audio."""
+    audios = [shutil.copy2(wav, tmp_path / f"copy{number}.wav") for number, wav in enumerate(wavs)]
+    rows = [row | {"audios": [str(audio)]} for row, audio in zip(rows, audios, strict=True)]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    options = PipelineOptions(path, str(tmp_path / "r.jsonl"), str(tiny), None, str(asr), max_new_tokens=4)
+    run_pipeline(options)
+    return options, rows, audios, tmp_path / "r.jsonl"
+
+
+def test_a_row_with_other_keywords_or_another_reference_is_decoded_again(begun):
+    options, rows, _, path = begun
+    before = results_of(path)
+    changed = [rows[0], prune_row("u1", stage_content("prune", ["zoe"])) | {"audios": rows[1]["audios"]}, rows[2]]
+    changed[2] = {"id": "u2", "audio": rows[2]["audios"][0], "text": "short", "keywords": before[2]["keywords"]}
+    write_jsonl(path.parent / "rows.jsonl", changed)
+    report = run_pipeline(options)
+    assert (report.resumed, report.changed) == (1, 2)
+    assert "1 done before, 2 made again since their rows changed" in str(report)
+    after = results_of(path)
+    assert after[0] == before[0] and after[1]["keywords"] == ["zoe"] and after[2]["labels"] == "short"
+    assert run_pipeline(options).resumed == 3
+
+
+def test_a_row_whose_audio_file_changed_is_decoded_again(begun, wavs):
+    options, _, audios, path = begun
+    before = results_of(path)
+    os.utime(audios[0])
+    shutil.copy2(wavs[1], audios[2])
+    assert run_pipeline(options).changed == 2
+    after = results_of(path)
+    assert after[0]["response"] == before[0]["response"] and after[2]["audio_seconds"] == before[1]["audio_seconds"]
+
+
+def test_results_without_fingerprints_are_compared_by_what_they_hold(begun):
+    options, rows, audios, path = begun
+    old = [{name: value for name, value in row.items() if name != "fingerprint"} for row in results_of(path)]
+    write_jsonl(path, old)
+    settings = path.with_suffix(".settings.json")
+    recorded = json.loads(settings.read_text())
+    settings.write_text(json.dumps({k: v for k, v in recorded.items() if not k.endswith("_weights")}))
+    os.utime(audios[0])  # which such a result cannot know
+    other = prune_row("u1", stage_content("prune", ["zoe"])) | {"audios": rows[1]["audios"]}
+    write_jsonl(path.parent / "rows.jsonl", [rows[0], other, rows[2]])
+    report = run_pipeline(options)
+    assert (report.resumed, report.changed) == (2, 1)
+    assert json.loads(settings.read_text()) == recorded
+
+
+def test_a_test_set_that_lacks_an_id_changes_nothing(begun):
+    options, rows, audios, path = begun
+    before = path.read_bytes()
+    os.utime(audios[0])
+    write_jsonl(path.parent / "rows.jsonl", rows[:2])
+    with pytest.raises(ValueError, match="1 ids that the test set lacks"):
+        run_pipeline(options)
+    assert path.read_bytes() == before
+
+
+def test_an_adapter_that_was_trained_again_in_its_folder_is_noticed(begun, tiny, tmp_path):
+    options, _, _, path = begun
+    folder = make_adapter(tiny, tmp_path / "again", seed=1)
+    options = dataclasses.replace(options, asr_adapter=str(folder), overwrite=True)
+    run_pipeline(options)
+    make_adapter(tiny, folder, seed=2)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"other settings: asr_adapter_weights '\w{16}' \(now '\w{16}'\)"):
+        run_pipeline(dataclasses.replace(options, overwrite=False))
+    assert path.read_bytes() == before
