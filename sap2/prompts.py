@@ -32,6 +32,8 @@ AUDIO_TAG = "<audio>"
 """Marks the place of an audio in a row (ms-swift's tag)."""
 
 KEYWORD_SEPARATOR = ", "
+OTHER_SEPARATORS = ",，、،;；؛\t\n"
+"""What may stand between keywords too: of other scripts, and of tables and lists."""
 NO_KEYWORDS = "none"
 """What stage one replies when no keyword of the list is spoken."""
 
@@ -49,6 +51,7 @@ JOINT_REPLY = "Selected keywords are: {keywords}.\nTranscription: {transcript}"
 _JOINT_REPLY = re.compile(
     r"\s*Selected keywords are: ?(?P<keywords>.*?)\.\s*\n\s*Transcription: ?(?P<transcript>.*)", re.S
 )
+_SEPARATORS = re.compile(f"[{OTHER_SEPARATORS}]")
 _TRANSCRIPTION = re.compile(r"Transcription: ?(?P<transcript>.*)", re.DOTALL)
 
 
@@ -64,16 +67,42 @@ def format_keywords(keywords: Iterable[str]) -> str:
     return KEYWORD_SEPARATOR.join(keywords)
 
 
+def divide_list(text: str) -> tuple[list[str], list[int]]:
+    """The keywords of a list as they stand there, and where the part of each begins.
+
+    They are divided at :data:`OTHER_SEPARATORS`, which belong to the keyword before them, or, where there is none, at
+    spaces, which belong to the keyword after them (the released data has both).
+    """
+    marks = list(_SEPARATORS.finditer(text))
+    if marks:
+        return _SEPARATORS.split(text), [0, *(mark.end() for mark in marks)]
+    words = list(re.finditer(r"\S+", text))
+    return [word[0] for word in words], [0, *(word.end() for word in words[:-1])]
+
+
+def close_list(text: str) -> str:
+    """A keyword list in which every keyword has its separator, so that they may be put in another order.
+
+    >>> close_list("emily, bob"), close_list("emily bob")
+    ('emily, bob,', ' emily bob')
+    """
+    if not text.strip() or _SEPARATORS.match(text.rstrip(" ")[-1]):
+        return text
+    last = _SEPARATORS.findall(text)[-1:]
+    if last or len(text.split()) == 1:
+        return text + (last[0] if last else KEYWORD_SEPARATOR.strip())
+    return " " + text.lstrip()
+
+
 def parse_keywords(text: str) -> list[str]:
-    """Split a keyword list at commas, or at spaces where it has no comma (the released data has both).
+    """Split a keyword list (:func:`divide_list`).
 
     >>> parse_keywords("steve wozniak, emily")
     ['steve wozniak', 'emily']
     >>> parse_keywords("wozniak emily")
     ['wozniak', 'emily']
     """
-    parts = text.split(",") if "," in text else text.split()
-    return [part.strip() for part in parts if part.strip()]
+    return [part.strip() for part in divide_list(text)[0] if part.strip()]
 
 
 def format_context(keywords: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 from sap2.errors import InputError
+from sap2.prompts import OTHER_SEPARATORS
 
 NORMALIZERS = ("none", "basic", "whisper-en")
 
@@ -19,6 +20,7 @@ NORMALIZERS = ("none", "basic", "whisper-en")
 _MARKUP = re.compile(r"[<>|]")
 _SPECIAL = re.compile(r"<\|[^\s<>|]+\|>|</?(?:audio|image|video|img|bbox|ref-object|cot-process|start-image)>", re.I)
 _SPACES = re.compile(r"\s+")
+_BETWEEN_KEYWORDS = re.compile(f"[{OTHER_SEPARATORS}]")
 _PUNCTUATION = frozenset("!,?、。！，；？：「」︰『』《》")
 _WENET_SPACES = " \t\r\n"
 _WORD = re.compile(r"[\s\S][^ \t\r\n\u0080-\U0010ffff]*")
@@ -46,10 +48,10 @@ def clean_text(text: str) -> str:
 def clean_keyword(text: str) -> str:
     """One keyword that is safe between the context delimiters; empty where nothing is left.
 
-    Commas separate keywords in a row (:data:`sap2.prompts.KEYWORD_SEPARATOR`), so that one inside becomes a space.
+    Commas and the like separate keywords in a row (:func:`sap2.prompts.divide_list`): one inside becomes a space.
     Results are kept, since a slide's keywords come back with each of its utterances.
     """
-    return _SPACES.sub(" ", clean_text(text).replace(",", " ")).strip()
+    return _SPACES.sub(" ", _BETWEEN_KEYWORDS.sub(" ", clean_text(text))).strip()
 
 
 def clean_keywords(keywords: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sap2.data.row_checks import RowParts
 from sap2.errors import InputError
 from sap2.lengths import MAX_SECONDS, SAMPLING_RATE, least_positions, pooled_length, speech_token_count
-from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, DEFAULT_SYSTEM, IM_END, IM_START
+from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, DEFAULT_SYSTEM, IM_END, IM_START, close_list
 from sap2.rows import find_contexts
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class TokenCounter:
         for what, value, least in (("window", self.window, 1), ("min-positions", self.min_positions, 0)):
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{what} {value!r} must be a whole number from {least}")
+        self.closed = config.get("sap_pooling") == "salience"
         self.max_seconds = float(_read(folder / "preprocessor_config.json").get("chunk_length", MAX_SECONDS))
         self._text = _load(folder / "tokenizer.json")
         self._plain = _load(folder / "tokenizer.json")
@@ -71,7 +72,8 @@ class TokenCounter:
         """Count one row whose audios last that long."""
         context = pooled = 0
         for span in parts.contexts:
-            length = len(self._plain.encode(span.body, add_special_tokens=False).ids)
+            body = close_list(span.body) if self.closed else span.body
+            length = len(self._plain.encode(body, add_special_tokens=False).ids)
             context += length
             pooled += pooled_length(length, self.window, self.min_positions)
         fixed = sum(self._length(text) for text in self._texts(parts)) + 2 * len(parts.contexts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import copy
 import os
-import re
 import threading
 import weakref
 from collections.abc import Sequence
@@ -15,7 +14,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sap2.errors import InputError
 from sap2.lengths import pooled_length
-from sap2.prompts import AUDIO_TOKEN, CONTEXT_TOKEN, END_OF_CONTEXT, SAP_TOKENS, START_OF_CONTEXT
+from sap2.prompts import (
+    AUDIO_TOKEN,
+    CONTEXT_TOKEN,
+    END_OF_CONTEXT,
+    SAP_TOKENS,
+    START_OF_CONTEXT,
+    close_list,
+    divide_list,
+)
 from sap2.rows import find_contexts
 from sap2.text import find_special
 
@@ -87,11 +94,13 @@ def context_token_id(source: str | os.PathLike[str], embedding_rows: int, **kwar
     return add_sap_tokens(tokenizer, embedding_rows)
 
 
-def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> Context:
-    """The keywords between two delimiters, as plain text. They are divided at commas, or at spaces where there is none
-    (:func:`sap2.prompts.parse_keywords`).
+def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str, closed: bool = False) -> Context:
+    """The keywords between two delimiters, as plain text (:func:`sap2.prompts.divide_list`).
 
     Keywords come from slides and can be anything: no part of them may become a special token.
+
+    Args:
+        closed: give every keyword its separator (:func:`sap2.prompts.close_list`).
 
     Raises:
         InputError: the text holds a special token.
@@ -102,19 +111,12 @@ def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str) -> Context:
             f"the keywords contain {special!r}, which is a special token; allowed: plain text "
             f"(sap2.text.clean_keywords makes it plain)"
         )
+    body = close_list(body) if closed else body
     reader = _plain_reader(tokenizer)
     encoded = reader(body, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-    keywords, starts = _divide(body)
+    keywords, starts = divide_list(body)
     numbers = [bisect.bisect_right(starts, end - 1) for _, end in encoded["offset_mapping"]]
     return Context(encoded["input_ids"], numbers, keywords)
-
-
-def _divide(body: str) -> tuple[list[str], list[int]]:
-    """The keywords, and where the part of each begins, its separators before the next."""
-    if "," in body:
-        return body.split(","), [0, *(comma.end() for comma in re.finditer(",", body))]
-    words = list(re.finditer(r"\S+", body))
-    return [word[0] for word in words], [0, *(word.end() for word in words[:-1])]
 
 
 def _plain_reader(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -135,6 +137,7 @@ def expand_contexts(
     tokenizer: PreTrainedTokenizerBase,
     window_size: int | None,
     min_positions: int = 0,
+    closed: bool = False,
 ) -> Expanded:
     """Replace the contexts of a conversation by their placeholders.
 
@@ -145,7 +148,9 @@ def expand_contexts(
         audio_mark: what marks the place of an audio in them (``<audio>``, or ``<|AUDIO|>``).
         window_size: for one placeholder per window; None: one for each context that has a token, for a caller that
             repeats the ids itself.
-        min_positions: see :func:`sap2.model.pooling.attention.pooled_length`.
+        min_positions: see :func:`sap2.lengths.pooled_length`.
+        closed: give every keyword its separator, as a pooling that moves keywords needs it
+            (:data:`sap2.model.pooling.MOVING`).
 
     Raises:
         InputError: a delimiter is missing, in the wrong order or nested; a context without an audio before it; two
@@ -162,7 +167,7 @@ def expand_contexts(
         for context in found:
             before = text[position : context.start]
             contexts += [None] * before.count(audio_mark)
-            tokenized = tokenize_context(tokenizer, context.body)
+            tokenized = tokenize_context(tokenizer, context.body, closed)
             if not contexts:
                 raise InputError(f"the context {_shorten(context.body)!r} has no audio before it; allowed: audio first")
             if contexts[-1] is not None:

@@ -12,6 +12,7 @@ from sap2.audio import check_audio
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import Context, add_sap_tokens, expand_contexts
+from sap2.model.pooling import DEFAULT_POOLING, MOVING
 from sap2.model.spotter import pad_spellings
 
 
@@ -22,6 +23,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         sap_window_size: context tokens that become one embedding; the model's ``config.sap_window_size``.
         sap_min_positions: embeddings that a context is compressed to at least; the model's
             ``config.sap_min_positions``.
+        sap_pooling: the model's ``config.sap_pooling``: one that moves keywords needs a separator after each.
         sap_truncate_audio: hear the beginning of too long an audio instead of refusing it.
         embedding_rows: rows of the model's token embedding, to refuse a tokenizer that does not fit it; None: trust.
     """
@@ -37,12 +39,14 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         sap_window_size: int = 2,
         sap_min_positions: int = 0,
         sap_truncate_audio: bool = False,
+        sap_pooling: str = DEFAULT_POOLING,
         embedding_rows: int | None = None,
     ):
         super().__init__(feature_extractor, tokenizer, chat_template, audio_token, audio_bos_token, audio_eos_token)
         self.sap_window_size = sap_window_size
         self.sap_min_positions = sap_min_positions
         self.sap_truncate_audio = sap_truncate_audio
+        self.sap_pooling = sap_pooling
         self.embedding_rows = embedding_rows
         self.context_token_id = add_sap_tokens(tokenizer, embedding_rows or len(tokenizer) + 3)
 
@@ -54,6 +58,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         kwargs.setdefault("sap_window_size", config.sap_window_size)
         kwargs.setdefault("sap_min_positions", config.sap_min_positions)
         kwargs.setdefault("sap_truncate_audio", config.sap_truncate_audio)
+        kwargs.setdefault("sap_pooling", config.sap_pooling)
         kwargs.setdefault("embedding_rows", config.text_config.vocab_size)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
@@ -80,9 +85,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         contexts: list[Context] = []
         for i, content in enumerate(texts):
             try:
-                expanded = expand_contexts(
-                    [content], self.audio_token, self.tokenizer, self.sap_window_size, self.sap_min_positions
-                )
+                expanded = expand_contexts([content], self.audio_token, self.tokenizer, *self.compression)
             except InputError as error:
                 raise InputError(f"text {i + 1}: {error}") from None
             texts[i] = expanded.texts[0]
@@ -97,6 +100,11 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
         if any(context.ids for context in contexts):
             inputs.update(pad_contexts(contexts, self.tokenizer.pad_token_id))
         return inputs
+
+    @property
+    def compression(self) -> tuple[int, int, bool]:
+        """Window, least positions, and whether keywords are closed, as :func:`expand_contexts` takes them."""
+        return self.sap_window_size, self.sap_min_positions, self.sap_pooling in MOVING
 
     @property
     def model_input_names(self):
@@ -116,8 +124,14 @@ def pad_contexts(contexts: Sequence[Context], pad_token_id: int) -> dict[str, to
     return {
         "context_input_ids": pad((context.ids for context in contexts), pad_token_id),
         "context_keyword_numbers": pad((context.numbers for context in contexts), 0),
-        "context_spellings": pad_spellings([context.keywords for context in contexts]),
+        "context_spellings": pad_spellings([_each_once(context.keywords) for context in contexts]),
     }
+
+
+def _each_once(keywords: Sequence[str]) -> list[str]:
+    """The keywords with nothing in the place of a repeat, which is not to be kept twice."""
+    first = {keyword.strip(): place for place, keyword in reversed(list(enumerate(keywords)))}
+    return [keyword if first[keyword.strip()] == place else "" for place, keyword in enumerate(keywords)]
 
 
 AutoProcessor.register(SAP2Qwen2AudioConfig, SAP2Qwen2AudioProcessor)

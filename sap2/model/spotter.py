@@ -9,6 +9,7 @@ it listens to.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,12 +34,17 @@ _NO_SPACES = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 """Letters of scripts that put no space between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
-_NOT_SPOKEN = re.compile(r"[^\w' ]+")
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u0060\u00b4", "'"))
 
 
 def spelling(text: str) -> list[int]:
-    """Symbols of a text as it is spoken: lower case, without punctuation; 0 is the blank, a byte b is b + 1."""
-    return [byte + 1 for byte in " ".join(_NOT_SPOKEN.sub(" ", text.lower()).split()).encode(errors="replace")]
+    """Symbols of a text as it is spoken: lower case, composed, without punctuation, with marks and apostrophes.
+
+    0 is the blank, a byte b of UTF-8 is b + 1. However the text is written in Unicode, its spelling is the same.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower())
+    spoken = (c if c == "'" or c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text)
+    return [byte + 1 for byte in " ".join("".join(spoken).split()).encode(errors="replace")]
 
 
 def keyword_symbols(keyword: str) -> list[int]:

@@ -41,6 +41,7 @@ class SAP2ModelLoader(ModelLoader):
             model_dir,
             sap_window_size=config.sap_window_size,
             sap_min_positions=config.sap_min_positions,
+            sap_pooling=config.sap_pooling,
             sap_truncate_audio=config.sap_truncate_audio,
             embedding_rows=config.text_config.vocab_size,
         )

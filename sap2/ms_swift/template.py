@@ -20,6 +20,7 @@ from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import NO_CONTEXT, Context, expand_contexts
 from sap2.model.encoder import trim_features
+from sap2.model.pooling import MOVING
 from sap2.model.processing import pad_contexts
 from sap2.model.spotter import pad_transcripts
 from sap2.prompts import (
@@ -122,7 +123,8 @@ class SAP2Qwen2AudioTemplate(Template):
             token = next((token for token in SAP_TOKENS if isinstance(text, str) and token in text), None)
             if token is not None:
                 raise InputError(f"{token} stands outside the user's turns; allowed: contexts in user turns only")
-        expanded = expand_contexts([m["content"] for m in user_turns], AUDIO_TAG, self.tokenizer, None)
+        closed = self.config.sap_pooling in MOVING
+        expanded = expand_contexts([m["content"] for m in user_turns], AUDIO_TAG, self.tokenizer, None, closed=closed)
         if len(expanded.contexts) != len(inputs.audios):
             raise InputError(
                 f"the row has {len(expanded.contexts)} {AUDIO_TAG} tags and {len(inputs.audios)} audios; "

@@ -56,7 +56,10 @@ class LoadedModel:
         config, recorded = read_settings(model, adapters)
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
         self.processor = SAP2Qwen2AudioProcessor.from_pretrained(
-            model, sap_window_size=config.sap_window_size, sap_min_positions=config.sap_min_positions
+            model,
+            sap_window_size=config.sap_window_size,
+            sap_min_positions=config.sap_min_positions,
+            sap_pooling=config.sap_pooling,
         )
         config.sap_context_token_id = self.processor.context_token_id
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

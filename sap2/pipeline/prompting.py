@@ -50,7 +50,7 @@ class Encoder:
         self.extractor = processor.feature_extractor
         self.max_length = max_length
         self.truncate_audio = truncate_audio
-        self._compression = processor.sap_window_size, processor.sap_min_positions
+        self._compression = processor.compression
         self._counted = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
         # a fast tokenizer is one object with state of its own, not made for several threads at a time
         self._lock = threading.Lock()
@@ -98,7 +98,7 @@ class Encoder:
             text = chat_text(system, expanded.texts[0].replace(AUDIO_TAG, audio))
             input_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         (context,) = expanded.contexts
-        expected = (audio_tokens, pooled_length(len(context.ids), *self._compression))
+        expected = (audio_tokens, pooled_length(len(context.ids), *self._compression[:2]))
         if tuple(map(input_ids.count, self._counted)) != expected:
             raise InputError(
                 f"the text holds {AUDIO_TOKEN} or {CONTEXT_TOKEN} of its own; allowed: one {AUDIO_TAG} and plain text"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sap2.errors import InputError
 from sap2.model.context import Context, add_sap_tokens, expand_contexts, tokenize_context
+from sap2.model.processing import pad_contexts
 from sap2.prompts import (
     AUDIO_TAG,
     AUDIO_TOKEN,
@@ -16,6 +17,7 @@ from sap2.prompts import (
     SAP_TOKENS,
     START_OF_CONTEXT,
     format_context,
+    parse_keywords,
 )
 from sap2.text import clean_keywords
 from sap2.tiny.checkpoint import SPECIAL_TOKENS, VOCABULARY_ROWS, build_tokenizer
@@ -206,3 +208,43 @@ def test_keyword_numbers_are_in_order_and_have_a_keyword(texts):
     context = tokenize_context(tokenizer, format_context(clean_keywords(texts))[len(S) : -len(E)])
     assert context.numbers == sorted(context.numbers) and len(context.numbers) == len(context.ids)
     assert not context.numbers or 1 <= context.numbers[0] <= context.numbers[-1] <= len(context.keywords)
+
+
+# --- separators
+
+
+@pytest.mark.parametrize("mark", list(",，、;；،؛\t\n"))
+def test_lists_are_divided_at_the_separators_of_every_script(tokenizer, mark):
+    context = tokenize_context(tokenizer, f"steve wozniak{mark} emily{mark}bob")
+    assert [keyword.strip() for keyword in context.keywords] == ["steve wozniak", "emily", "bob"]
+    assert set(context.numbers) == {1, 2, 3}
+    assert clean_keywords([f"a{mark}b"]) == ["a b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "closed"),
+    [
+        ("emily, bob", "emily, bob,"),
+        ("emily, bob, ", "emily, bob, "),
+        ("北京、东京", "北京、东京、"),
+        ("emily", "emily,"),
+        ("emily bob", " emily bob"),
+        (" emily bob", " emily bob"),
+        ("", ""),
+        (" ", " "),
+    ],
+)
+def test_a_closed_list_may_be_put_in_another_order(tokenizer, body, closed):
+    context = tokenize_context(tokenizer, body, closed=True)
+    assert context.ids == tokenize_context(tokenizer, closed).ids
+    parts: dict[int, list[int]] = {}
+    for token, number in zip(context.ids, context.numbers, strict=True):
+        parts.setdefault(number, []).append(token)
+    moved = "".join(tokenizer.decode(part) for part in reversed(parts.values()))
+    assert sorted(parse_keywords(moved)) == sorted(parse_keywords(body))
+
+
+def test_a_repeated_keyword_is_looked_for_once(tokenizer):
+    (context,) = expand(tokenizer, f"{A}{S}emily, bob, emily, Emily,bob{E}").contexts
+    spellings = pad_contexts([context], 0)["context_spellings"]
+    assert (spellings[0] > 0).any(-1).tolist() == [True, True, False, True, False]

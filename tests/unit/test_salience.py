@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import pytest
 import torch
@@ -130,6 +131,30 @@ def test_what_cannot_be_heard_comes_last():
 def test_spelling_is_what_is_spoken():
     assert spelling("Steve  Wozniak, (1976)!") == [ord(c) + 1 for c in "steve wozniak 1976"]
     assert spelling("é") == [byte + 1 for byte in "é".encode()]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Zürich", unicodedata.normalize("NFD", "Zürich")),
+        ("don't", "don’t"),
+        ("O'Neil", "OʼNeil"),
+        ("ＧＰＴ４", "gpt4"),
+        ("ﬁnance", "finance"),
+        ("foo_bar-baz", "foo bar baz"),
+        ("हिन्दी", unicodedata.normalize("NFD", "हिन्दी")),
+    ],
+)
+def test_one_spelling_however_it_is_written(one, other):
+    assert spelling(one) == spelling(other) != []
+
+
+def test_marks_are_letters_too():
+    assert bytes(symbol - 1 for symbol in spelling("हिन्दी")).decode() == "हिन्दी"
+    assert bytes(symbol - 1 for symbol in spelling("北京、东京")).decode() == "北京 东京"
+
+
+def test_padding_of_spellings_and_transcripts():
     assert spelling("\ud800") == [ord("?") + 1] or spelling("\ud800") == []
     assert keyword_symbols("Bob,") == [SPACE, *spelling("bob"), SPACE] and keyword_symbols("...") == []
     assert keyword_symbols("x" * 1000) == [SPACE, *[ord("x") + 1] * LONGEST_KEYWORD]
@@ -169,12 +194,19 @@ def test_the_budget_goes_to_the_salient_keywords():
     #                        aaaa          bbb         cc     d
     numbers = torch.tensor([[1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 4]])
     positions = spend_budget(torch.tensor([[-3.0, -2.0, -0.1, -0.2]]), numbers, torch.tensor([7]))
-    # 7 positions, 5 of them for whole keywords: c (2 tokens) fits, and d (4) after it does not
-    assert positions[0, 7:9].tolist() == [0, 1]
-    rest = positions[0, [0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12]].tolist()
-    assert rest == sorted(rest) and set(rest) == {2, 3, 4, 5, 6}
+    # 7 positions, 5 of them for whole keywords: c (2 tokens) fits, d (4) after it does not, and b (3) does
+    assert positions[0, 7:9].tolist() == [0, 1] and positions[0, 4:7].tolist() == [2, 3, 4]
+    rest = positions[0, [0, 1, 2, 3, 9, 10, 11, 12]].tolist()
+    assert rest == sorted(rest) and set(rest) == {5, 6}
     positions = spend_budget(torch.tensor([[-3.0, -0.2, -0.1, -4.0]]), numbers, torch.tensor([7]))
     assert positions[0, 7:9].tolist() == [0, 1] and positions[0, 4:7].tolist() == [2, 3, 4]
+
+
+def test_a_long_keyword_does_not_block_the_others():
+    """The most salient one is longer than the room for whole keywords; two of the ten after it fit."""
+    numbers = torch.tensor([[1] * 20 + [number for number in range(2, 12) for _ in range(4)]])
+    positions = spend_budget(-torch.arange(11.0)[None], numbers, torch.tensor([15]))[0]
+    assert positions[20:28].tolist() == list(range(8))
 
 
 @settings(deadline=None, max_examples=200)
@@ -200,11 +232,14 @@ def test_the_budget_is_kept_exactly(rows, window, least, seed):
         budget = budgets[index]
         found = positions[index, : sum(sizes)].tolist()
         assert set(found) == set(range(budget))
+        if budget == sum(sizes):
+            assert found == list(range(budget))  # nothing is compressed, and nothing moves
+            continue
         order = salience[index].argsort(descending=True, stable=True).tolist()
         place = 0
         for keyword in order[: len(sizes)]:
             if place + sizes[keyword] > math.floor(KEPT * budget):
-                break
+                continue  # a smaller one may fit
             first = sum(sizes[:keyword])
             assert found[first : first + sizes[keyword]] == list(range(place, place + sizes[keyword]))
             place += sizes[keyword]
@@ -214,6 +249,14 @@ def test_mean_at_positions():
     context = torch.tensor([[[2.0], [4.0], [9.0], [torch.inf]]]).nan_to_num(posinf=0.0)
     pooled = mean_at(context, torch.tensor([[0, 0, 1, 0]]), torch.tensor([[True, True, True, False]]), 3)
     assert pooled.flatten().tolist() == [3.0, 9.0, 0.0]
+
+
+def test_the_mean_does_not_depend_on_the_order_in_half_precision():
+    tokens = torch.tensor([256.0] + [1.0] * 63, dtype=torch.bfloat16)[None, :, None]
+    positions, valid = torch.zeros(1, 64, dtype=torch.long), torch.ones(1, 64, dtype=torch.bool)
+    for order in (tokens, tokens.flip(1)):
+        pooled = mean_at(order, positions, valid, 1)
+        assert pooled.dtype == torch.bfloat16 and pooled.item() == torch.tensor(319 / 64).bfloat16().item()
 
 
 def test_pooling_with_salience():

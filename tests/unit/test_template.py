@@ -178,6 +178,16 @@ def test_window_size_of_the_run(make_template, wavs, window):
 # --- length
 
 
+@pytest.mark.parametrize(("pooling", "ids"), [("attention", 10), ("mean", 10), ("salience", 11)])
+def test_with_salience_every_keyword_has_its_separator(make_template, wavs, pooling, ids):
+    """It moves keywords, and "wozniak" at the front must not become one word with the next."""
+    template = make_template(sap_settings={"sap_pooling": pooling, "sap_min_positions": 0})
+    encoded = template.encode(row(f"<audio>{context('bob, emily')} x", [wavs[0]]))
+    (found,) = encoded["contexts"]
+    assert len(found.ids) == ids
+    assert encoded["input_ids"].count(template.config.sap_context_token_id) == -(-ids // 2)
+
+
 def test_max_length_counts_what_the_model_sees(make_template, training, wavs):
     """A context of 400 tokens in windows of 8 costs 50."""
     long = row(f"<audio>{context('emily, ' * 57 + 'e')}", [wavs[0]])

@@ -15,6 +15,8 @@ from sap2.model.pooling.salience import mean_at, spend_budget
 from sap2.model.spotter import KeywordSpotter, keyword_salience
 
 POOLINGS = ("attention", "mean", "salience")
+MOVING = frozenset({"salience"})
+"""Those that put keywords in another order."""
 DEFAULT_POOLING = "attention"
 """The paper's."""
 

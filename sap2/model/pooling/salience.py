@@ -12,8 +12,9 @@ KEPT = 0.75
 def spend_budget(salience: Tensor, numbers: Tensor, budget: Tensor) -> Tensor:
     """Which position each token goes to, of those that a row has.
 
-    The most salient keywords keep all their tokens, as many of them as fit into :data:`KEPT` of the positions, and come
-    first, the most salient one in front. All other tokens are spread evenly, in order, over the positions left.
+    In a row with a position for every token, each has its own, in order. Else the keywords are taken from the most
+    salient one on, and each that still fits into :data:`KEPT` of the positions keeps all its tokens; they come first,
+    in that order. All other tokens are spread evenly, in order, over the positions left.
 
     Args:
         salience: (B, K).
@@ -25,29 +26,44 @@ def spend_budget(salience: Tensor, numbers: Tensor, budget: Tensor) -> Tensor:
         (B, L) positions from 0; those of padding are 0.
     """
     valid = numbers > 0
-    budget = budget.unsqueeze(-1)
+    tokens, places = valid.sum(-1), torch.arange(numbers.shape[1], device=numbers.device)[None]
     sizes = torch.zeros_like(salience, dtype=torch.long)
     keyword = (numbers - 1).clamp(min=0)
     sizes.scatter_add_(1, keyword, valid.long())
-    order = salience.argsort(dim=-1, descending=True, stable=True)
-    ranked = sizes.gather(1, order)
-    ends = ranked.cumsum(-1)
-    fits = ends <= (KEPT * budget).floor().long()
-    starts = torch.empty_like(sizes).scatter_(1, order, ends - ranked)
-    kept = torch.empty_like(fits).scatter_(1, order, fits).gather(1, keyword) & valid
+    starts = _keep(salience, sizes, (KEPT * budget).floor().long())
+    budget = budget.unsqueeze(-1)
+    kept = (starts >= 0).gather(1, keyword) & valid
     first = (sizes.cumsum(-1) - sizes).gather(1, keyword)
-    offsets = torch.arange(numbers.shape[1], device=numbers.device)[None] - first
     used = kept.sum(-1, keepdim=True)
     rest = valid & ~kept
     rank = rest.long().cumsum(-1) - 1
     spread = used + rank * (budget - used) // rest.sum(-1, keepdim=True).clamp(min=1)
-    return torch.where(kept, starts.gather(1, keyword) + offsets, spread).masked_fill(~valid, 0)
+    positions = torch.where(kept, starts.gather(1, keyword) + places - first, spread)
+    whole = budget >= tokens.unsqueeze(-1)
+    return torch.where(whole, places, positions).masked_fill(~valid, 0)
+
+
+def _keep(salience: Tensor, sizes: Tensor, room: Tensor) -> Tensor:
+    """Where each keyword (B, K) that is kept begins among the first ``room`` (B,) positions; -1: it is not kept."""
+    order = salience.argsort(dim=-1, descending=True, stable=True).tolist()
+    starts = torch.full_like(sizes, -1, device="cpu")
+    for row, (ranked, lengths, end) in enumerate(zip(order, sizes.tolist(), room.tolist(), strict=True)):
+        place = 0
+        for keyword in ranked:
+            if 0 < lengths[keyword] <= end - place:
+                starts[row, keyword] = place
+                place += lengths[keyword]
+    return starts.to(sizes.device)
 
 
 def mean_at(context: Tensor, positions: Tensor, valid: Tensor, count: int) -> Tensor:
-    """Mean of the valid tokens (B, L, D) at each of ``count`` positions (B, count, D), 0 where there is none."""
-    weights = valid.to(context.dtype)
-    sizes = context.new_zeros((context.shape[0], count)).scatter_add(1, positions, weights)
+    """Mean of the valid tokens (B, L, D) at each of ``count`` positions (B, count, D), 0 where there is none.
+
+    Sums in float32, whatever the order of the sum; the mean has the type of the context.
+    """
+    compute = torch.promote_types(context.dtype, torch.float32)
+    weights = valid.to(compute)
+    sizes = weights.new_zeros((context.shape[0], count)).scatter_add(1, positions, weights)
     shares = (weights / sizes.gather(1, positions).clamp(min=1)).unsqueeze(-1)
-    pooled = context.new_zeros((context.shape[0], count, context.shape[2]))
-    return pooled.scatter_add(1, positions.unsqueeze(-1).expand_as(context), context * shares)
+    pooled = weights.new_zeros((context.shape[0], count, context.shape[2]))
+    return pooled.scatter_add(1, positions.unsqueeze(-1).expand_as(context), context * shares).to(context.dtype)
