@@ -26,7 +26,15 @@ from sap2.model.weights import POOLING
 from sap2.tiny.checkpoint import build_model, build_processor, hub_names, write_checkpoint, write_weights
 
 BASE = "sap2-tiny"
-KEPT_ARGUMENTS = ("tuner_type", "model_type", "template", "task_type", "swift_version", *SAP_FIELDS)
+KEPT_ARGUMENTS = (
+    "tuner_type",
+    "model_type",
+    "template",
+    "use_chat_template",
+    "task_type",
+    "swift_version",
+    *SAP_FIELDS,
+)
 """Arguments of the training that decoding reads again."""
 
 

@@ -18,7 +18,8 @@ OWN = (*FLAGS, "sap_truncate_audio", "train_type")
 """The arguments that ms-swift does not have."""
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
 """Types of ``swift rlhf`` that need no reply in a row."""
-SPOTTER = "context_pooling.spotter"
+SPOTTER_LAYERS = ["context_pooling.spotter.hidden", "context_pooling.spotter.symbols"]
+"""One by one: PEFT mixes several adapters in a batch where each trained module is a single layer."""
 
 
 class _NotGiven(int):
@@ -150,6 +151,8 @@ def _wrap_methods(cls: type) -> None:
         init_mixed_precision(self)
 
     def counting_template(self, *args, **kwargs):
+        if self.model_type == MODEL_TYPE and self.use_chat_template is None:
+            self.use_chat_template = True  # an args.json that does not say so; the engine takes None for false
         template = get_template(self, *args, **kwargs)
         if self.model_type == MODEL_TYPE:
             template.prompts_only = getattr(self, "rlhf_type", None) in PROMPT_TRAINERS
@@ -215,4 +218,4 @@ def _keep_columns(*names: str) -> None:
 def _train_spotter(args: Any) -> None:
     """An adapter carries the spotter: it is small, and a base model has none or another's."""
     if args.sap_spotter and hasattr(args, "modules_to_save") and args.tuner_type != "full":
-        args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), SPOTTER]))
+        args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), *SPOTTER_LAYERS]))

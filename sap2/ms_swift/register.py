@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any
 
-from sap2.model.settings import MODEL_TYPE, recorded_settings, resolve_settings
+from sap2.model.settings import MODEL_TYPE
 from sap2.shipped import resolve_name
 
 
@@ -91,19 +91,10 @@ _make_template.use_model = False  # ms-swift asks the class
 
 
 def register_engine() -> None:
-    """Give ``TransformersEngine(model, adapters=[…])`` the settings of its adapters; the commands do so themselves."""
-    engine = sys.modules["swift.infer_engine.transformers_engine"].TransformersEngine
-    original = engine._get_model_processor
+    """Settings of its adapters and switching among named ones for ms-swift's ``TransformersEngine``."""
+    from sap2.ms_swift.engine import patch_engine
 
-    @functools.wraps(original)
-    def get_model_processor(self, model_id_or_path, **kwargs):
-        recorded = [adapter for adapter in self.adapters if recorded_settings(adapter)]
-        if recorded and "sap_settings" not in kwargs:
-            kwargs["sap_settings"] = resolve_settings({}, [*recorded, model_id_or_path])
-            self.model_type = self.model_type or MODEL_TYPE
-        return original(self, model_id_or_path, **kwargs)
-
-    engine._get_model_processor = get_model_processor
+    patch_engine(sys.modules["swift.infer_engine.transformers_engine"].TransformersEngine)
 
 
 def register_infer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,10 +120,10 @@ def test_plain_transformers_and_peft_decode_the_same(corpus, trained, decoded):
     assert reply == re.sub(r"<\|[^|]*\|>", "", responses(decoded)[row["audios"][0]])
 
 
-def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decoded, unused_port):
-    row = json.loads(corpus.test.read_text().splitlines()[0])
-    audio = base64.b64encode(Path(row["audios"][0]).read_bytes()).decode()
-    command = ["deploy", "--adapters", str(trained.checkpoint), "--host", "127.0.0.1", "--port", str(unused_port)]
+@contextlib.contextmanager
+def deployed(port: int, *arguments: str):
+    """An OpenAI client of a ``swift deploy`` that ends with the block."""
+    command = ["deploy", *arguments, "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(
         [SWIFT, *command, "--temperature", "0", "--max_new_tokens", "60"],
         env=environment(),
@@ -130,17 +132,67 @@ def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decode
         start_new_session=True,  # swift starts the server as a child and does not end it
     )
     try:
-        client = connect(server, unused_port)
+        yield connect(server, port)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def in_base64(path: str) -> str:
+    return f"data:audio/flac;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decoded, unused_port):
+    row = json.loads(corpus.test.read_text().splitlines()[0])
+    with deployed(unused_port, "--adapters", str(trained.checkpoint)) as client:
         model = client.models.list().data[0].id
-        reply = ask(client, model, f"data:audio/flac;base64,{audio}", row["messages"][0]["content"])
+        reply = ask(client, model, in_base64(row["audios"][0]), row["messages"][0]["content"])
         assert reply == responses(decoded)[row["audios"][0]]
         with pytest.raises(Exception, match="has no audio before it"):
             client.chat.completions.create(
                 model=model, messages=[{"role": "user", "content": row["messages"][0]["content"].split("<audio>")[1]}]
             )
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+
+
+def test_deploy_answers_with_two_named_adapters_at_once(corpus, unused_port):
+    prompts = {"asr": corpus.test, "prune": corpus.root / "test.prune.jsonl"}
+    rows = {name: [json.loads(line) for line in path.read_text().splitlines()[:4]] for name, path in prompts.items()}
+    named = ["--adapters", "asr=sap2-tiny-asr", "prune=sap2-tiny-prune", "--max_batch_size", "4"]
+    with deployed(unused_port, "--model", "sap2-tiny", "--model_type", "sap_qwen2_audio", *named) as client:
+        asked = [
+            (name, row) for four in zip(*([(n, r) for r in rows[n]] for n in rows), strict=True) for name, row in four
+        ]
+
+        def reply(name, row):
+            return ask(client, name, in_base64(row["audios"][0]), row["messages"][0]["content"])
+
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(reply, *zip(*asked, strict=True)))
+        assert together == [reply(*one) for one in asked]
+    right = [
+        text == row["messages"][-1]["content"]
+        for text, (name, row) in zip(together, asked, strict=True)
+        if name == "asr"
+    ]
+    assert sum(right) >= 2, together
+
+
+def test_strict_false_leaves_bad_rows_out(corpus, decode, decoded, tmp_path, capfd):
+    rows = [json.loads(line) for line in corpus.test.read_text().splitlines()]
+    bad = [rows[1]["audios"][0], rows[4]["audios"][0]]
+    rows[1]["audios"] = ["/nowhere.flac"]
+    text = rows[4]["messages"][0]["content"]
+    rows[4]["messages"][0]["content"] = text.replace("<|endofcontext|>", ", zolden" * 400 + "<|endofcontext|>")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--strict", "false", "--max_length", "1000", "--max_batch_size", "3"]
+    assert decode("skip", *options, rows=path) == {
+        audio: reply for audio, reply in responses(decoded).items() if audio not in bad
+    }
+    error = capfd.readouterr().err
+    assert "sap2: 2 bad rows were skipped (--strict false)" in error
+    assert f"sap2: skipped: row {rows[1]['id']}: audio /nowhere.flac does not exist" in error
+    assert f"sap2: skipped: row {rows[4]['id']}: Current length of row" in error
 
 
 def connect(server, port: int):

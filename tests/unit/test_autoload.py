@@ -188,6 +188,7 @@ class Arguments:
     adapters = ()
     model_type = "sap_qwen2_audio"
     strict = False
+    use_chat_template = None
 
     def __init__(self, model_dir, **kwargs):
         self.folder = model_dir
@@ -237,7 +238,7 @@ def test_without_flags_settings_are_resolved_and_checked(patched, tiny, monkeypa
         },
     }
     args.get_template()
-    assert args.counted
+    assert args.counted and args.use_chat_template is True
 
 
 def test_without_flags_backends_are_refused_at_once(patched, tiny):
@@ -289,43 +290,3 @@ def test_bad_input_ends_a_program_with_one_line(monkeypatch, capsys, debug):
     assert len(previous) == (1 if debug else 0)
     sys.excepthook(KeyError, KeyError("x"), None)
     assert previous[-1][0] is KeyError
-
-
-# --- an engine made in Python
-
-
-class Engine:
-    def __init__(self, adapters):
-        self.adapters, self.model_type = adapters, None
-
-    def _get_model_processor(self, model_id_or_path, **kwargs):
-        return model_id_or_path, kwargs
-
-
-@pytest.fixture
-def engine(monkeypatch):
-    """A class that stands for ``TransformersEngine``, patched."""
-    from sap2.ms_swift import register
-
-    patched = type("TransformersEngine", (Engine,), {})
-    module = types.SimpleNamespace(TransformersEngine=patched)
-    monkeypatch.setitem(sys.modules, "swift.infer_engine.transformers_engine", module)
-    register.register_engine()
-    return patched
-
-
-def test_an_engine_gets_the_settings_of_its_adapters(engine, tmp_path):
-    (tmp_path / "args.json").write_text('{"model_type": "sap_qwen2_audio", "sap_window_size": 8}')
-    made = engine([str(tmp_path)])
-    assert made._get_model_processor("base") == ("base", {"sap_settings": {"sap_window_size": 8}})
-    assert made.model_type == "sap_qwen2_audio"
-    given = {"sap_settings": {"sap_window_size": 2}}
-    assert made._get_model_processor("base", **given) == ("base", given), "the commands have resolved them already"
-
-
-def test_an_engine_of_another_model_is_left_alone(engine, tmp_path):
-    (tmp_path / "args.json").write_text('{"model_type": "qwen2_audio"}')
-    for adapters in ([], [str(tmp_path)]):
-        made = engine(adapters)
-        assert made._get_model_processor("base", torch_dtype=None) == ("base", {"torch_dtype": None})
-        assert made.model_type is None

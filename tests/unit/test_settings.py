@@ -18,6 +18,7 @@ from swift.utils import get_multimodal_target_regex, parse_args
 from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor, _autoload
 from sap2.errors import InputError, input_error_line
 from sap2.model.settings import Recorded, recorded_settings, resolve_settings
+from sap2.ms_swift.arguments import SPOTTER_LAYERS
 from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
 
 COMMANDS = {"sft": SftArguments, "infer": InferArguments, "export": ExportArguments, "deploy": DeployArguments}
@@ -89,7 +90,7 @@ def test_flags_of_the_original_readme(parse, command):
 @pytest.mark.parametrize("pooling", ["attention", "mean", "salience"])
 def test_every_pooling_can_have_a_spotter_and_adapters_carry_it(parse, pooling):
     args = parse("sft", "--sap_pooling", pooling, "--sap_spotter", "true")
-    assert args.sap_spotter is True and "context_pooling.spotter" in args.modules_to_save
+    assert args.sap_spotter is True and args.modules_to_save == SPOTTER_LAYERS
     assert not parse("sft").modules_to_save
 
 
