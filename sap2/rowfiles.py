@@ -242,6 +242,7 @@ def _parquet_schema(batch: list[Row]) -> Any:
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     texts = pa.list_(pa.string())
     known = {"id": pa.string(), "messages": pa.list_(message), "audios": texts, "keywords": texts}
+    known |= {"session": pa.string(), "transcript": pa.string()}
     names = dict.fromkeys(name for row in batch for name in row)
     inferred = pa.Table.from_pylist(batch).schema if set(names) - set(known) else None
     return pa.schema([(name, known[name] if name in known else inferred.field(name).type) for name in names])

@@ -56,6 +56,7 @@ class CleanUtterance:
     audio: str
     text: str
     keywords: list[str]
+    session: str | None = None
 
 
 def clean_utterance(utterance: Utterance, split_words: bool = False) -> CleanUtterance:
@@ -63,11 +64,11 @@ def clean_utterance(utterance: Utterance, split_words: bool = False) -> CleanUtt
     keywords = clean_keywords(utterance.keywords)
     if split_words:
         keywords = clean_keywords(word for keyword in keywords for word in keyword.split())
-    return CleanUtterance(utterance.id, utterance.audio, clean_text(utterance.text or ""), keywords)
+    return CleanUtterance(utterance.id, utterance.audio, clean_text(utterance.text or ""), keywords, utterance.session)
 
 
 def make_row(utterance: CleanUtterance, prompt: str, reply: str | None, with_transcript: bool = False) -> Row:
-    """One row: the audio and the prompt, and the reply unless it is None.
+    """One row: the audio and the prompt, the session where it is known, and the reply unless it is None.
 
     ``with_transcript`` adds the column ``transcript``, for a reply that does not hold it: training the spotter of
     ``sap_pooling`` salience needs it.
@@ -76,6 +77,8 @@ def make_row(utterance: CleanUtterance, prompt: str, reply: str | None, with_tra
     if reply is not None:
         messages.append({"role": "assistant", "content": reply})
     row: Row = {"id": utterance.id, "messages": messages, "audios": [utterance.audio]}
+    if utterance.session is not None:  # results keep it, and are scored by session
+        row["session"] = utterance.session
     return {**row, "transcript": utterance.text} if with_transcript and reply is not None else row
 
 

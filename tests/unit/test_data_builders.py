@@ -223,6 +223,16 @@ def test_ten_thousand_keywords_and_control_characters(tmp_path):
 # ---- commands
 
 
+@pytest.mark.parametrize("build", [build_prune, build_asr, build_joint])
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_rows_keep_the_session(tmp_path, build, format):
+    utterances = [{**utterance, "session": f"talk {number}"} for number, utterance in enumerate(UTTERANCES)]
+    write_rows(tmp_path / "u.jsonl", [*utterances, {**UTTERANCES[0], "id": "alone"}])
+    build(tmp_path / "u.jsonl", tmp_path / f"rows.{format}")
+    rows = rows_of(tmp_path / f"rows.{format}")
+    assert [row.get("session") for row in rows] == ["talk 0", "talk 1", "talk 2", None]
+
+
 def test_commands(source, tmp_path, capsys):
     output = tmp_path / "rows.json"
     assert tool("build_prune", source, "--output", output) == 0
