@@ -1,7 +1,7 @@
 # make quickstart   install, make a tiny model and synthetic talks, train, decode, score (CPU, under 10 minutes)
 # make test         install and run all tests that need no GPU
 # make test-unit    only the quick ones
-# make lint         ruff
+# make lint         ruff and mypy
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,7 @@ test-unit: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 wheel: $(VENV)/.dev
 	rm -rf dist
@@ -36,7 +37,7 @@ clean:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; \
-	    sys.version_info >= (3, 10) or sys.exit("Python " + v + " is too old; allowed: 3.10 and newer (make PYTHON=...)")'
+	    sys.version_info >= (3, 11) or sys.exit("Python " + v + " is too old; allowed: 3.11 and newer (make PYTHON=...)")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade pip
 

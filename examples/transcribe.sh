@@ -9,4 +9,4 @@ sap2 transcribe talk.wav --keywords slides.pdf \
 # Subtitles of at most 10 s; talks.csv says which slide was shown when (columns id, audio, start, end, slide).
 sap2 transcribe talk.wav --keywords slides.pdf --manifest talks.csv \
     --model "$MODEL" --prune-adapter "$PRUNE_CHECKPOINT" --asr-adapter "$ASR_CHECKPOINT" \
-    --format srt --output talk.srt --max_segment_seconds 10
+    --format srt --output talk.srt --max-segment-seconds 10

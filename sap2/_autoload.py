@@ -22,7 +22,11 @@ _HOOKS = {
     "swift.infer_engine.transformers_engine": "register_engine",
     "swift.pipelines.infer.infer": "register_infer",
 }
-status = {"installed": False, "done": [], "errors": []}
+TYPE_CHECKING = False  # typing is not imported: this file runs at the start of every interpreter
+if TYPE_CHECKING:
+    from typing import Any
+
+status: "dict[str, Any]" = {"installed": False, "done": [], "errors": []}
 """For ``sap2 doctor``: whether the finder is in place, hooks that ran, and hooks that failed with the reason."""
 
 

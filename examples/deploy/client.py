@@ -1,9 +1,9 @@
 """Send an audio file and keywords to ``swift deploy`` and print the transcript.
 
     python examples/deploy/client.py talk.flac --keywords "emily, wozniak"
-    python examples/deploy/client.py talk.flac --keywords "emily, wozniak" --prune_url http://127.0.0.1:8001/v1
+    python examples/deploy/client.py talk.flac --keywords "emily, wozniak" --prune-url http://127.0.0.1:8001/v1
 
-With --prune_url, stage one picks from the keywords first. The audio is at most what the model hears (30 s).
+With --prune-url, stage one picks from the keywords first. The audio is at most what the model hears (30 s).
 Needs the ``openai`` package, which comes with ms-swift.
 """
 
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from openai import OpenAI, OpenAIError
 
+from sap2.commands.shared import Parser, run_parser
+from sap2.errors import InputError
 from sap2.prompts import asr_prompt, parse_keywords, parse_prune_reply, prune_prompt
 from sap2.text import choose_listed, clean_keywords
 
@@ -47,19 +49,24 @@ def transcribe(audio: Path, keywords: list[str], url: str, prune_url: str | None
     return ask(url, audio, asr_prompt(keywords))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="client.py", description=__doc__)
     parser.add_argument("audio", type=Path, help="wav, flac, mp3 or ogg")
     parser.add_argument("--keywords", default="", help="with commas between")
     parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="server of stage two (default: %(default)s)")
-    parser.add_argument("--prune_url", help="server of stage one")
-    args = parser.parse_args(argv)
+    parser.add_argument("--prune-url", help="server of stage one")
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Ask, and print the transcript."""
     try:
         print(transcribe(args.audio, clean_keywords(parse_keywords(args.keywords)), args.url, args.prune_url))
-    except (OpenAIError, OSError) as error:
-        sys.exit(f"error: {error}")
+    except OpenAIError as error:
+        raise InputError(f"{args.url}: {error}") from error
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,16 +1,32 @@
 #!/usr/bin/env bash
-# An OpenAI-compatible server for each adapter: stage one on port 8001, stage two on port 8000.
+# An OpenAI-compatible server for each adapter: stage one on port 8001, stage two on port 8000. Ctrl-C or TERM ends both.
 #
 #   bash examples/deploy/serve.sh &
-#   python examples/deploy/client.py talk.flac --keywords "emily, wozniak" --prune_url http://127.0.0.1:8001/v1
+#   python examples/deploy/client.py talk.flac --keywords "emily, wozniak" --prune-url http://127.0.0.1:8001/v1
 #
 # One server with both adapters by name (--adapters prune=… asr=…) would decode one request at a time.
 set -euo pipefail
 : "${PRUNE_CHECKPOINT:?folder of the stage-one checkpoint}" "${ASR_CHECKPOINT:?folder of the stage-two checkpoint}"
+: "${PRUNE_PORT:=8001}" "${ASR_PORT:=8000}"
 
-CUDA_VISIBLE_DEVICES="${PRUNE_GPU:-0}" swift deploy --adapters "$PRUNE_CHECKPOINT" --host 127.0.0.1 --port 8001 \
-    --temperature 0 --max_new_tokens 512 --max_batch_size 8 &
+# Each server in a process group of its own: swift starts children, and all of them hold the GPU.
+set -m
+serve() { # GPU CHECKPOINT PORT
+    CUDA_VISIBLE_DEVICES="$1" swift deploy --adapters "$2" --host 127.0.0.1 --port "$3" \
+        --temperature 0 --max_new_tokens 512 --max_batch_size 8
+}
+serve "${PRUNE_GPU:-0}" "$PRUNE_CHECKPOINT" "$PRUNE_PORT" &
 prune_server=$!
-trap 'kill "$prune_server" 2>/dev/null || true' EXIT
-CUDA_VISIBLE_DEVICES="${ASR_GPU:-0}" swift deploy --adapters "$ASR_CHECKPOINT" --host 127.0.0.1 --port 8000 \
-    --temperature 0 --max_new_tokens 512 --max_batch_size 8
+serve "${ASR_GPU:-0}" "$ASR_CHECKPOINT" "$ASR_PORT" &
+asr_server=$!
+
+end() {
+    trap - EXIT INT TERM
+    kill -- "-$prune_server" "-$asr_server" 2>/dev/null || true
+    wait || true
+}
+trap end EXIT
+trap 'end; exit 143' TERM
+trap 'end; exit 130' INT
+
+wait -n # as soon as one of them ends, the other is of no use

@@ -11,7 +11,7 @@ for stage in prune asr; do
         --num_train_epochs 1 --max_length 4096 --per_device_train_batch_size "$BATCH" \
         --gradient_accumulation_steps "$ACCUMULATION" --learning_rate 1e-4 --warmup_ratio 0.05 \
         --train_type lora --lora_rank 8 --freeze_llm false --freeze_vit true --freeze_aligner false \
-        --sap_pooling attention --sap_window_size 2 --compressor_hidden_size 4096 --num_attention_heads 4 \
-        --torch_dtype bfloat16 --deepspeed zero2 --dataloader_num_workers 4 \
-        --save_steps 1000 --save_total_limit 3 --output_dir "$WORK/$stage" --add_version false
+        --sap_pooling attention --sap_window_size 2 --num_attention_heads 4 \
+        --torch_dtype "$DTYPE" --deepspeed zero2 --dataloader_num_workers 4 \
+        --save_steps 1000 --save_total_limit 3 --output_dir "$WORK/$stage" --add_version false "$@"
 done

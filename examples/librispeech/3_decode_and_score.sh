@@ -7,8 +7,8 @@ source "$(dirname "$0")/settings.sh"
 
 for split in test-clean test-other; do
     torchrun --nproc_per_node "$GPUS" -m sap2.cli pipeline \
-        --val_dataset "$WORK/$split.all.jsonl" --result_path "$WORK/$split.result.jsonl" \
-        --model "$MODEL" --prune-adapter "$PRUNE_CHECKPOINT" --asr-adapter "$ASR_CHECKPOINT" --batch_size 32
-    python eval/slidespeech_wer.py --biasing_tsv "$BIASING/ref/$split.biasing_$LIST.tsv" \
+        --val-dataset "$WORK/$split.all.jsonl" --result-path "$WORK/$split.result.jsonl" \
+        --model "$MODEL" --prune-adapter "$PRUNE_CHECKPOINT" --asr-adapter "$ASR_CHECKPOINT" --batch-size 32
+    sap2 score --biasing-tsv "$BIASING/ref/$split.biasing_$LIST.tsv" \
         --hyp sap2="$WORK/$split.result.jsonl" --json "$WORK/$split.wer.json"
 done

@@ -9,6 +9,7 @@
 : "${WORK:=work/librispeech}"
 : "${MODEL:=Qwen/Qwen2-Audio-7B-Instruct}"
 : "${GPUS:=8}"
+: "${DTYPE:=bfloat16}"
 : "${BATCH:=32}"
 : "${ACCUMULATION:=1}"
 : "${LIST:=1000}"                            # words of a test list: 100, 500, 1000 or 2000

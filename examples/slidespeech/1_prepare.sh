@@ -15,7 +15,7 @@ done
 
 # Stage two, with errors like those that stage one makes: a model that was trained on perfect lists trusts them too much.
 # 5 % of the spoken keywords are missing and up to 3 others are in (the paper's stage one finds 95.59 % of them).
-# When stage one is trained, `python eval/keywords.py` on the dev set says what its errors really are.
+# When stage one is trained, `sap2 score-keywords` on the dev set says what its errors really are.
 for split in L95 dev; do
     python -m data_tools.build_asr "$WORK/$split.utterances.jsonl" --output "$WORK/$split.asr.jsonl" --split-words \
         --keywords oracle --drop 0.05 --distractors 3 --seed 0

@@ -7,11 +7,11 @@ source "$(dirname "$0")/settings.sh"
 : "${ASR_CHECKPOINT:=$(newest_checkpoint "$ASR_OUT")}"
 
 torchrun --nproc_per_node "$GPUS" -m sap2.cli pipeline \
-    --val_dataset "$WORK/test.all.jsonl" --result_path "$RESULT/test.jsonl" \
+    --val-dataset "$WORK/test.all.jsonl" --result-path "$RESULT/test.jsonl" \
     --model "$MODEL" --prune-adapter "$PRUNE_CHECKPOINT" --asr-adapter "$ASR_CHECKPOINT" \
-    --batch_size 32 --max_batch_tokens 60000
+    --batch-size 32 --max-batch-tokens 60000
 
 # The same, without stage one: the whole list goes to the recogniser.
 torchrun --nproc_per_node "$GPUS" -m sap2.cli pipeline \
-    --val_dataset "$WORK/test.all.jsonl" --result_path "$RESULT/test.unpruned.jsonl" \
-    --model "$MODEL" --stages asr --asr-adapter "$ASR_CHECKPOINT" --batch_size 32 --max_batch_tokens 60000
+    --val-dataset "$WORK/test.all.jsonl" --result-path "$RESULT/test.unpruned.jsonl" \
+    --model "$MODEL" --stages asr --asr-adapter "$ASR_CHECKPOINT" --batch-size 32 --max-batch-tokens 60000

@@ -6,6 +6,6 @@ source "$(dirname "$0")/settings.sh"
 : "${ASR_CHECKPOINT:=$(newest_checkpoint "$ASR_OUT")}"
 
 sap2 pipeline \
-    --val_dataset "$WORK/test.all.jsonl" --result_path "$RESULT/test.jsonl" \
+    --val-dataset "$WORK/test.all.jsonl" --result-path "$RESULT/test.jsonl" \
     --model "$MODEL" --prune-adapter "$PRUNE_CHECKPOINT" --asr-adapter "$ASR_CHECKPOINT" \
-    --batch_size 16 --max_batch_tokens 30000
+    --batch-size 16 --max-batch-tokens 30000

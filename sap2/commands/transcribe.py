@@ -51,8 +51,8 @@ def transcribe_file(args: argparse.Namespace) -> Transcript:
     from sap2.pipeline.transcriber import Transcriber
 
     probe_seconds(args.audio)
-    names = ("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad")
-    names += ("torch_dtype", "attn_impl", "device")
+    names = ["stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad"]
+    names += ["torch_dtype", "attn_impl", "device"]
     options = {name: getattr(args, name) for name in names}
     return Transcriber(args.model, args.prune_adapter, args.asr_adapter, **options, progress=True).transcribe(request)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sap2.audio import true_seconds
@@ -141,7 +141,7 @@ def _slide_keywords(
         return []
     if entry.slide is not None and entry.slide > len(deck):
         raise InputError(f"{entry.where}: slide {entry.slide} of a deck that has {len(deck)}")
-    slides = deck
+    slides: Sequence[Sequence[str]] = deck
     if options.slides and entry.slide is not None:
         slides = nearest_slides(deck, entry.slide - 1, options.slides)
     return choose_rarest(slides, common, options.max_keywords)

@@ -15,7 +15,7 @@ PATIENCE = datetime.timedelta(days=7)
 class Rank(NamedTuple):
     """This process among those of a torchrun; 0 of 1 without one."""
 
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # a field, not the method of tuples
     world: int = 1
     local: int = 0
 

@@ -171,8 +171,10 @@ class ResultFiles:
         """Close the files and give the lock back; a run that ended before it wrote anything leaves nothing."""
         if self._lock and not self.path.exists() and not self._has_results():
             self.settings.unlink(missing_ok=True)
-        for stream in [*self._streams.values(), *([self._lock] if self._lock else [])]:
+        for stream in self._streams.values():
             stream.close()
+        if self._lock:
+            self._lock.close()
 
     def _rank_files(self, suffix: str = "jsonl") -> list[Path]:
         pattern = re.compile(rf"{re.escape(self.path.stem)}\.rank\d+\.{re.escape(suffix)}")

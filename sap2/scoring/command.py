@@ -103,9 +103,8 @@ def named_files(option: str, values: Sequence[str] | None) -> dict[str, Path]:
 
 def add_result_files(group: argparse._ArgumentGroup, help: str) -> None:
     """Result files of one or more systems, as they are or behind ``--input-file``."""
-    systems = {"nargs": "+", "action": "extend", "metavar": "[NAME=]FILE", "dest": "input_file"}
     group.add_argument("results", nargs="*", metavar="[NAME=]RESULT", help=help)
-    group.add_argument("--input-file", **systems, help="the same, as an option")
+    group.add_argument("--input-file", nargs="+", action="extend", metavar="[NAME=]FILE", help="the same, as an option")
 
 
 def result_files(args: argparse.Namespace) -> dict[str, Path]:

@@ -144,7 +144,7 @@ def compare(
     result = {}
     for index, figure in enumerate(FIGURES):
         differences = drawn[:, 1, index] - drawn[:, 0, index]
-        result[figure] = _comparison(*observed[:, index], differences[np.isfinite(differences)])
+        result[figure] = _comparison(observed[0, index], observed[1, index], differences[np.isfinite(differences)])
     return result
 
 

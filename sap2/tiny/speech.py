@@ -120,8 +120,8 @@ def _signals_wait() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    for number in caught:
-        signal.raise_signal(number)
+    for arrived in caught:
+        signal.raise_signal(arrived)
 
 
 class _Engine:

@@ -209,7 +209,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option in fields(TalksOptions):
         flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
         if option.name == "voices":
-            default = f"{option.default[0]} to {option.default[-1]}"
+            default = f"{DEFAULT_VOICES[0]} to {DEFAULT_VOICES[-1]}"
             parser.add_argument(flag, metavar="A,B", help=f"{text}, commas between (default: {default})")
         elif kinds[option.name] is bool:
             parser.add_argument(flag, action="store_true", help=text)

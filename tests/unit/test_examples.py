@@ -10,9 +10,11 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -125,7 +127,7 @@ def test_recipes_of_the_paper_ask_for_its_method(tmp_path, script):
     for call in calls_of(script, tmp_path):
         if call[:2] == ["swift", "sft"]:
             assert {name: call[call.index(name) + 1] for name in PAPER} == PAPER
-        if "eval/slidespeech_wer.py" in call and "slidespeech" in script.parent.name:
+        if call[:2] == ["sap2", "score"] and "slidespeech" in script.parent.name:
             assert call[call.index("--normalize") + 1] == "whisper-en"
 
 
@@ -145,6 +147,44 @@ def test_a_flag_that_does_not_exist_is_found(monkeypatch, call):
         check(monkeypatch, call)
 
 
+SERVER = """#!/bin/bash
+echo $$ >> "$PIDS"
+sleep 600 &
+echo $! >> "$PIDS"
+wait
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_servers_end_with_their_script(tmp_path, number, code):
+    """Their children too, which hold the GPU."""
+    (tmp_path / "swift").write_text(SERVER)
+    (tmp_path / "swift").chmod(stat.S_IRWXU)
+    pids = tmp_path / "pids"
+    given = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PIDS": str(pids)}
+    environment = {**os.environ, **VARIABLES, **given}
+    with subprocess.Popen(["bash", EXAMPLES / "deploy" / "serve.sh"], env=environment) as script:
+        while not pids.exists() or len(pids.read_text().splitlines()) < 4:
+            assert script.poll() is None
+            time.sleep(0.01)
+        script.send_signal(number)
+        assert script.wait(timeout=30) == code
+    assert not [pid for pid in map(int, pids.read_text().split()) if _is_running(pid)]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_scripts_can_be_started():
+    scripts = [path for path in EXAMPLES.rglob("*.sh") if path.name not in {"settings.sh", "common.sh"}]
+    assert not [path for path in scripts if not os.access(path, os.X_OK)]
+
+
 def test_the_client_asks_both_servers(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(EXAMPLES / "deploy"))
     client = importlib.import_module("client")
@@ -155,7 +195,7 @@ def test_the_client_asks_both_servers(monkeypatch, tmp_path, capsys):
         return "emily, ghost" if "Select" in prompt else "hi emily"
 
     monkeypatch.setattr(client, "ask", ask)
-    client.main([str(tmp_path / "a.flac"), "--keywords", "emily, wozniak", "--prune_url", "http://p/v1"])
+    client.main([str(tmp_path / "a.flac"), "--keywords", "emily, wozniak", "--prune-url", "http://p/v1"])
     assert capsys.readouterr().out == "hi emily\n"
     assert [url for url, _ in asked] == ["http://p/v1", "http://127.0.0.1:8000/v1"]
     assert asked[1][1].endswith("<|startofcontext|>emily<|endofcontext|>")
