@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -209,7 +209,7 @@ class _Store:
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
         self._held = self.count = 0
-        self._file = None
+        self._file: IO[bytes] | None = None
 
     def append(self, part: np.ndarray) -> None:
         """Take samples in."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from transformers import (
@@ -18,18 +16,15 @@ from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.models.qwen2_audio.modeling_qwen2_audio import (
-    Qwen2AudioCausalLMOutputWithPast,
-    Qwen2AudioModel,
-)
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioModel
 
 from sap2.model.audios import Audios, Speech, rows_of_beams
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
 from sap2.model.encoder import FRAME_STEP, encode_audio
 from sap2.model.merging import Source, fill_placeholders
+from sap2.model.outputs import SAP2CausalLMOutput, SAP2ModelOutput
 from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.spotter import KeywordSpotter, SpotterLinear, spotting_loss
 from sap2.model.weights import check_loaded
@@ -40,20 +35,6 @@ _PER_AUDIO = tuple(name for name in Audios._fields if name != "transcripts")
 SPOTTER_WEIGHT = 0.1
 """Of the spotter's loss beside the language model's. It moves the spotter alone, so that only its learning rate would
 change with it, and an adaptive optimizer evens that out."""
-
-
-@dataclass
-class SAP2ModelOutput(BaseModelOutputWithPast):
-    """The language model's output, and the loss of the spotter in training."""
-
-    spotter_loss: Tensor | None = None
-
-
-@dataclass
-class SAP2CausalLMOutput(Qwen2AudioCausalLMOutputWithPast):
-    """Upstream's output; ms-swift logs ``aux_loss``, the loss of the spotter."""
-
-    aux_loss: Tensor | None = None
 
 
 class SAP2Qwen2AudioModel(Qwen2AudioModel):
@@ -258,7 +239,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs,
-    ) -> Qwen2AudioCausalLMOutputWithPast:
+    ) -> SAP2CausalLMOutput:
         """Language modelling with speech and context.
 
         Args:

@@ -16,7 +16,7 @@ from swift.template import TEMPLATE_MAPPING
 from swift.utils import get_multimodal_target_regex, parse_args
 
 from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor, _autoload
-from sap2.errors import InputError, input_error_line
+from sap2.errors import InputError
 from sap2.model.settings import Recorded, recorded_settings, resolve_settings
 from sap2.ms_swift.arguments import SPOTTER_LAYERS
 from sap2.ms_swift.template import SAP2Qwen2AudioTemplate
@@ -346,12 +346,3 @@ def test_settings_from_the_environment(tiny, monkeypatch):
 def test_saved_settings_are_those_of_the_run(loaded, tmp_path):
     loaded[0].save_pretrained(tmp_path)
     assert SAP2Qwen2AudioConfig.from_pretrained(tmp_path).sap_window_size == 8
-
-
-@pytest.mark.parametrize("kind", ["sap2.errors.InputError", "sap2.ms_swift.template.RowTooLongError"])
-def test_error_line_of_a_workers_traceback(kind):
-    error = InputError(f"Caught InputError in worker 0.\nTraceback …\n  File …\n{kind}: row u7: x.wav Error: bad\n")
-    assert input_error_line(error) == "row u7: x.wav Error: bad"
-    assert input_error_line(InputError("row 'An Error: x': bad")) == "row 'An Error: x': bad"
-    assert input_error_line(InputError("row u7: bad")) == "row u7: bad"
-    assert input_error_line(InputError()) == "bad input"
