@@ -51,6 +51,11 @@ def print_error(message: object) -> None:
     print(f"sap2: error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
+def print_note(message: object) -> None:
+    """One line on standard error that a person should see, though nothing is wrong."""
+    print(f"sap2: note: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+
 def input_error_line(error: BaseException) -> str:
     """The one line of an :class:`InputError`; a data-loader worker hands errors on as a whole traceback."""
     lines = [line for line in str(error).splitlines() if line.strip()]

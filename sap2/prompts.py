@@ -101,6 +101,8 @@ def parse_keywords(text: str) -> list[str]:
     ['steve wozniak', 'emily']
     >>> parse_keywords("wozniak emily")
     ['wozniak', 'emily']
+    >>> parse_keywords("语音识别、滑动平均，GPU")
+    ['语音识别', '滑动平均', 'GPU']
     """
     return [part.strip() for part in divide_list(text)[0] if part.strip()]
 

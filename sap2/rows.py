@@ -9,6 +9,7 @@ Standard library only. Files of rows: :mod:`sap2.rowfiles`.
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from sap2.errors import InputError
@@ -16,6 +17,15 @@ from sap2.prompts import AUDIO_TAG, CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONT
 
 Row = dict[str, Any]
 
+UTTERANCE_AUDIO = ("audio", "audio_path", "audio_filepath", "wav")
+"""What the audio of an utterance is called, by us and by other tools."""
+_UTTERANCE_NAMES = {
+    "id": ("id", "utt_id", "utt", "key"),
+    "audio": UTTERANCE_AUDIO,
+    "text": ("text", "transcript", "transcription", "sentence"),
+    "keywords": ("keywords", "hotwords"),
+}
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 _INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
 
 
@@ -54,12 +64,70 @@ def find_contexts(text: str) -> list[Context]:
         contexts.append(Context(start, position, text[body_start:end]))
 
 
+def as_messages(row: Row) -> Row:
+    """A row with ``messages``, from the forms that ms-swift takes too: ``conversations`` (ShareGPT's ``from`` and
+    ``value``), or ``query`` and ``response`` with ``system`` and ``history``. Any other row stays as it is."""
+    if "messages" in row:
+        return row
+    turns = row.get("conversations")
+    if isinstance(turns, list):
+        rest = {name: value for name, value in row.items() if name != "conversations"}
+        return {**rest, "messages": [_turn(turn) for turn in turns]}
+    if not isinstance(row.get("query"), str):
+        return row
+    pairs = [*(row.get("history") or []), [row["query"], row.get("response")]]
+    texts = [("system", row.get("system"))]
+    for pair in pairs:
+        user, reply = pair if isinstance(pair, list) and len(pair) == 2 else (pair, None)
+        texts += [("user", user), ("assistant", reply)]
+    rest = {name: value for name, value in row.items() if name not in ("query", "response", "system", "history")}
+    return {**rest, "messages": [{"role": role, "content": text} for role, text in texts if text is not None]}
+
+
+def _turn(turn: Any) -> Any:
+    if not isinstance(turn, dict) or "from" not in turn:
+        return turn
+    return {"role": _ROLES.get(turn["from"], turn["from"]), "content": turn.get("value")}
+
+
+def as_utterance(record: Row) -> Row:
+    """An utterance (id, audio, text, keywords) with our names for what other tools call otherwise (``audio_path``,
+    ``audio_filepath``, ``transcript``, …). Without an id, the name of the audio file is it.
+
+    Raises:
+        InputError: it is a row to train on, or gives one thing twice and differently.
+    """
+    if any(name in record for name in ("messages", "conversations", "query")):
+        raise InputError(
+            "a row to train on already, not an utterance (id, audio, text, keywords); ms-swift takes it as it is, and "
+            "`sap2 data check` looks at it"
+        )
+    named = dict(record)
+    for ours, names in _UTTERANCE_NAMES.items():
+        given = {name: record[name] for name in names if record.get(name) is not None}
+        if len({str(value) for value in given.values()}) > 1:
+            raise InputError(f"{' and '.join(given)} contradict each other; one of them is enough")
+        if given:
+            named[ours] = next(iter(given.values()))
+    if named.get("id") is None and isinstance(named.get("audio"), str):
+        named["id"] = PurePath(named["audio"]).stem
+    return named
+
+
 def row_audios(row: Row) -> list[str]:
-    """The audio paths of a row: ``audios`` as a list, a string, or objects with a ``path``."""
-    audios = row.get("audios") or []
+    """The audio paths of a row, by the one rule that holds everywhere: ``audios`` (or ``audio``) as a list, a string,
+    or objects with a ``path``; else those that stand in the user's turns (``<audio>path</audio>``)."""
+    audios = next((row[name] for name in ("audios", *UTTERANCE_AUDIO) if row.get(name)), [])
     if isinstance(audios, (str, dict)):
         audios = [audios]
-    return [audio["path"] if isinstance(audio, dict) else audio for audio in audios]
+    paths = [audio["path"] if isinstance(audio, dict) else audio for audio in audios]
+    return paths or [path for text in user_texts(row) for path in lift_inline_audio(text)[1]]
+
+
+def user_texts(row: Row) -> list[str]:
+    """The texts of the user's turns."""
+    turns = as_messages(row).get("messages") or []
+    return [turn["content"] for turn in turns if turn.get("role") == "user" and isinstance(turn.get("content"), str)]
 
 
 def row_id(row: Row) -> str | None:
@@ -74,9 +142,8 @@ def row_keywords(row: Row) -> list[str]:
     """The keywords of all contexts in the user's turns."""
     return [
         keyword
-        for message in row.get("messages") or []
-        if message.get("role") == "user" and isinstance(message.get("content"), str)
-        for context in find_contexts(message["content"])
+        for text in user_texts(row)
+        for context in find_contexts(text)
         for keyword in parse_keywords(context.body)
     ]
 

@@ -13,14 +13,18 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from sap2.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n"
-KEYWORD_DIVIDER = "$"
+DIVIDERS = ("$", "\t", ";", "；", "|", "、", "，", ",")
+"""What stands between the keywords of a line, the surest first; SlideSpeech's own is ``$``."""
+_MAX_WORDS = 4  # of one keyword that nothing divides; more are several, or a sentence
+_COUNTED = re.compile(r"(.*\S)[ ]*\t[ ]*[\d.,]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,13 +131,86 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
 
 
 def read_keywords(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """The keywords of each utterance, from lines ``utterance A$B$C``; none where nothing follows the id."""
-    return {name: split_keywords(entry.value) for name, entry in read_table(path).items()}
+    """The keywords of each utterance, from lines ``utterance A$B$C``; none where nothing follows the id.
+
+    Raises:
+        InputError: it cannot be told what divides the keywords.
+    """
+    return split_keywords({name: entry.value for name, entry in read_table(path).items()}, str(path))
 
 
-def split_keywords(value: str) -> list[str]:
-    """The keywords of ``A$B$C``, the form of SlideSpeech's files; one may have several words."""
-    return [keyword.strip() for keyword in value.split(KEYWORD_DIVIDER) if keyword.strip()]
+def split_keywords(values: Mapping[str, str], where: str) -> dict[str, list[str]]:
+    """The keywords in each of ``values``, divided by what divides them in all of them (:data:`DIVIDERS`); one may have
+    several words.
+
+    Raises:
+        InputError: nothing divides the words of a value, and they are too many for one keyword.
+    """
+    divider = find_divider(values.values())
+    if divider is None:
+        unclear = next((name for name, value in values.items() if len(value.split()) > _MAX_WORDS), None)
+        if unclear is not None:
+            raise InputError(f"{where}: nothing divides the keywords of {unclear!r}; allowed: $ between them")
+    return {name: _parts(value, divider) for name, value in values.items()}
+
+
+def _parts(value: str, divider: str | None) -> list[str]:
+    parts = [value] if divider is None else value.split(divider)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def find_divider(lines: Iterable[str]) -> str | None:
+    """What divides the keywords of these lines: the first of :data:`DIVIDERS` that at least half of the lines of
+    several words have (a ``$`` in any line is enough: no keyword holds one)."""
+    several = [line for line in lines if len(line.split()) > 1 or any(divider in line for divider in DIVIDERS)]
+    for divider in DIVIDERS:
+        count = sum(divider in line for line in several)
+        if count and (divider == "$" or 2 * count >= len(several)):
+            return divider
+    return None
+
+
+class KeywordList(NamedTuple):
+    """The keywords of a file, and what divides them (None: the ends of lines)."""
+
+    keywords: list[str]
+    divider: str | None
+
+
+def read_keyword_list(path: str | os.PathLike[str]) -> KeywordList:
+    """A list of keywords for people: one a line, or several with commas, semicolons, ``$`` or tabs between.
+
+    A count after a tab is passed over. Line ends may be of any system, the text UTF-8, or UTF-16 with its mark.
+
+    Raises:
+        InputError: the file is empty, no text, or one line of words that nothing divides.
+    """
+    lines = [line.strip(_BLANK) for line in read_text(path).splitlines() if line.strip(_BLANK)]
+    if not lines:
+        raise InputError(f"{path}: no keyword in this file; allowed: a keyword a line, or commas between")
+    counted = [_COUNTED.fullmatch(line) for line in lines]
+    if all(counted):
+        return KeywordList([match[1] for match in counted if match], None)
+    divider = find_divider(lines)
+    if divider is None and len(lines) == 1 and len(lines[0].split()) > _MAX_WORDS:
+        count = len(lines[0].split())
+        raise InputError(f"{path}: one line of {count} words; allowed: a keyword a line, or commas between")
+    return KeywordList([part for line in lines for part in _parts(line, divider)], divider)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a file with ``\\n`` as its line ends: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        InputError: it is neither.
+    """
+    data = Path(path).read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text: {error}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def iter_biasing(path: str | os.PathLike[str]) -> Iterator[BiasingEntry]:

@@ -19,6 +19,7 @@ NORMALIZERS = ("none", "basic", "whisper-en")
 # is made with these characters, and no word is spoken with them: without them, no text can be read as a token.
 _MARKUP = re.compile(r"[<>|]")
 _SPECIAL = re.compile(r"<\|[^\s<>|]+\|>|</?(?:audio|image|video|img|bbox|ref-object|cot-process|start-image)>", re.I)
+_APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼ＇"), "'")
 _SPACES = re.compile(r"\s+")
 _BETWEEN_KEYWORDS = re.compile(f"[{OTHER_SEPARATORS}]")
 _PUNCTUATION = frozenset("!,?、。！，；？：「」︰『』《》")
@@ -35,12 +36,13 @@ def find_special(text: str) -> str | None:
 
 def clean_text(text: str) -> str:
     """Untrusted text as plain words: no markup that forms a special token, no control or invisible format
-    characters (right-to-left marks, zero-width spaces), single spaces."""
+    characters (right-to-left marks, zero-width spaces), composed letters (é is one character), marks
+    that belong to letters, ' for ’, single spaces."""
     if not (text.isascii() and text.isprintable()):
         # Cc control, Cf format, Cs surrogate, Co private use, Cn unassigned: nothing that is spoken
         text = "".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
         # after the removal: what a hidden character held apart may compose now; before the markup: ＜ becomes <
-        text = unicodedata.normalize("NFKC", text)
+        text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
     return _SPACES.sub(" ", _MARKUP.sub(" ", text)).strip()
 
 
@@ -144,7 +146,7 @@ def spoken_keywords(
 ) -> list[str]:
     """The keywords that occur in the transcript as word sequences, in the order of the list.
 
-    Case is ignored. Both sides go through the same normaliser as in the evaluation.
+    Case is ignored, and whether accents are composed. Both sides go through the same normaliser as in the evaluation.
     """
     words = _words_of(transcript, normalizer, char)
     vocabulary = set(words)
@@ -157,6 +159,7 @@ def spoken_keywords(
 
 
 def _words_of(text: str, normalizer: str, char: bool) -> list[str]:
+    text = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
     return split_words(get_normalizer(normalizer)(text).casefold(), char)
 
 

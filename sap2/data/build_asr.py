@@ -22,6 +22,7 @@ from sap2.data.building import (
     BuildReport,
     CleanUtterance,
     RowOptions,
+    add_char,
     add_row_options,
     build_rows,
     row_options,
@@ -79,6 +80,7 @@ def build_asr(
         raise InputError(f"keywords {keywords!r} is unknown; allowed: {', '.join(KEYWORD_MODES)}")
     if (keywords == "predicted") != (predictions is not None):
         raise InputError("keywords 'predicted' and a file of predictions go together")
+    options = options or RowOptions()
     table = Predictions(predictions, lenient=lenient) if predictions is not None else None
 
     def choose(utterance: CleanUtterance) -> list[str]:
@@ -90,14 +92,14 @@ def build_asr(
             return table.keywords_of(utterance.id, utterance.audio, utterance.keywords)
         if not utterance.text:
             raise InputError(f"{utterance.id} has no transcript to take the oracle's keywords from")
-        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
+        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer, options.char)
         return noisy_oracle(utterance.keywords, spoken, utterance.id, drop, distractors, seed)
 
     def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
         chosen = choose(utterance)
         return chosen, asr_prompt(chosen), utterance.text
 
-    return build_rows(source, output, make_turns, options or RowOptions(), table.finish if table else None)
+    return build_rows(source, output, make_turns, options, table.finish if table else None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of --drop and --distractors (default: %(default)s)")
     add_normalizer(parser)
+    add_char(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,7 +6,15 @@ import argparse
 import os
 
 from sap2.commands.shared import add_normalizer, add_output, check_output
-from sap2.data.building import BuildReport, CleanUtterance, RowOptions, add_row_options, build_rows, row_options
+from sap2.data.building import (
+    BuildReport,
+    CleanUtterance,
+    RowOptions,
+    add_char,
+    add_row_options,
+    build_rows,
+    row_options,
+)
 from sap2.prompts import joint_prompt, joint_reply
 from sap2.text import spoken_keywords
 
@@ -23,11 +31,13 @@ def build_joint(
         InputError: bad input; the message names file and line.
     """
 
+    options = options or RowOptions()
+
     def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
-        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
+        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer, options.char)
         return utterance.keywords, joint_prompt(utterance.keywords), joint_reply(spoken, utterance.text)
 
-    return build_rows(source, output, make_turns, options or RowOptions())
+    return build_rows(source, output, make_turns, options)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_row_options(parser)
     add_output(parser, "joint rows")
     add_normalizer(parser)
+    add_char(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,7 +10,15 @@ import argparse
 import os
 
 from sap2.commands.shared import add_normalizer, add_output, check_output
-from sap2.data.building import BuildReport, CleanUtterance, RowOptions, add_row_options, build_rows, row_options
+from sap2.data.building import (
+    BuildReport,
+    CleanUtterance,
+    RowOptions,
+    add_char,
+    add_row_options,
+    build_rows,
+    row_options,
+)
 from sap2.prompts import prune_prompt, prune_reply
 from sap2.text import spoken_keywords
 
@@ -27,11 +35,13 @@ def build_prune(
         InputError: bad input; the message names file and line.
     """
 
+    options = options or RowOptions()
+
     def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
-        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer)
+        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer, options.char)
         return utterance.keywords, prune_prompt(utterance.keywords), prune_reply(spoken)
 
-    return build_rows(source, output, make_turns, options or RowOptions(), with_transcript=True)
+    return build_rows(source, output, make_turns, options, with_transcript=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_row_options(parser)
     add_output(parser, "stage-one rows")
     add_normalizer(parser)
+    add_char(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from sap2.data.utterances import Utterance, read_utterances
 from sap2.errors import InputError
 from sap2.progress import progress
-from sap2.prompts import AUDIO_TAG
+from sap2.prompts import AUDIO_TAG, NO_KEYWORDS
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.text import clean_keywords, clean_text
@@ -26,26 +26,35 @@ class RowOptions:
         split_words: cut the keywords into single words, as the paper does.
         with_reply: write the assistant's turn; without it the rows are for decoding and need no transcript.
         skip_empty: leave out (and count) utterances without a transcript instead of refusing them.
+        char: look for keywords character by character in scripts without spaces, as the scorer does.
     """
 
     format: str | None = None
     split_words: bool = False
     with_reply: bool = True
     skip_empty: bool = False
+    char: bool = False
 
 
 @dataclasses.dataclass
 class BuildReport:
-    """What a builder wrote: ``rows`` written, utterances ``skipped``, ``keywords`` in all contexts together."""
+    """What a builder wrote: ``rows`` written, utterances ``skipped``, ``keywords`` in all contexts together.
+
+    ``unspoken`` are the rows of whose list nothing is spoken, where the builder looks for that.
+    """
 
     rows: int = 0
     skipped: int = 0
     keywords: int = 0
+    unspoken: int | None = None
 
     def __str__(self) -> str:
         mean = self.keywords / self.rows if self.rows else 0.0
         skipped = f", {self.skipped} skipped (no transcript)" if self.skipped else ""
-        return f"{self.rows} rows{skipped}, {mean:.1f} keywords a row"
+        unspoken = f"; none of them spoken in {self.unspoken} rows" if self.unspoken is not None else ""
+        if self.rows and self.unspoken == self.rows:
+            unspoken += " (--char looks for keywords in scripts without spaces between words)"
+        return f"{self.rows} rows{skipped}, {mean:.1f} keywords a row{unspoken}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +147,8 @@ def _rows(
             raise InputError(f"{where}: {error}") from None
         report.rows += 1
         report.keywords += len(keywords)
+        if with_transcript:  # stage one
+            report.unspoken = (report.unspoken or 0) + (reply == NO_KEYWORDS)
         yield make_row(utterance, prompt, reply if options.with_reply else None, with_transcript)
 
 
@@ -153,6 +164,15 @@ def add_row_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_char(parser: argparse.ArgumentParser) -> None:
+    """``--char``, for tools that look for keywords in transcripts."""
+    parser.add_argument(
+        "--char",
+        action="store_true",
+        help="look for keywords character by character in scripts without spaces (Chinese, Japanese, Thai)",
+    )
+
+
 def row_options(args: argparse.Namespace) -> RowOptions:
     """The :class:`RowOptions` of parsed arguments."""
-    return RowOptions(args.format, args.split_words, not args.no_reply, args.skip_empty)
+    return RowOptions(args.format, args.split_words, not args.no_reply, args.skip_empty, getattr(args, "char", False))

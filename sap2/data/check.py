@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sap2.commands.shared import add_normalizer, count, positive
+from sap2.data.building import add_char
 from sap2.data.row_checks import (
     ERRORS,
     WARNINGS,
@@ -49,7 +50,7 @@ class CheckOptions:
         max_length: positions that a row may take after compression; 0 allows all.
         read_audio: read every audio file.
         max_seconds: what the model hears; None takes the model's, or 30.
-        normalizer: for counting spoken keywords.
+        normalizer, char: for counting spoken keywords.
         workers: audio files read side by side.
     """
 
@@ -60,6 +61,7 @@ class CheckOptions:
     read_audio: bool = True
     max_seconds: float | None = None
     normalizer: str = "whisper-en"
+    char: bool = False
     workers: int = 4
 
 
@@ -163,6 +165,8 @@ def check_file(path: str | os.PathLike[str], options: CheckOptions | None = None
                     problems += audio_problems(audio, fact, max_seconds)
                 problems += _measure(parts, facts, counter, options, report)
             report.note(number, name, problems)
+    if not report.rows:
+        raise InputError(f"{path}: no row in this file; allowed: at least one")
     report.problems.sort(key=lambda problem: problem[0])  # those of unreadable lines came ahead of their batch
     return report
 
@@ -199,7 +203,7 @@ def _measure(
     report.add("keywords", len(parts.keywords))
     report.without_keywords += not parts.keywords
     if parts.reply is not None and parts.keywords:
-        spoken = len(spoken_keywords(parts.keywords, parts.reply, options.normalizer))
+        spoken = len(spoken_keywords(parts.keywords, parts.reply, options.normalizer, options.char))
         report.add("spoken keywords", spoken)
         report.without_spoken += not spoken
     for fact in facts:
@@ -261,6 +265,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive, default=4, help="audio files read side by side (default: %(default)s)"
     )
     add_normalizer(parser)
+    add_char(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -275,6 +280,7 @@ def run(args: argparse.Namespace) -> int:
         read_audio=not args.no_audio,
         max_seconds=args.max_seconds,
         normalizer=args.normalizer,
+        char=args.char,
         workers=args.workers,
     )
     reports = [check_file(path, options) for path in args.files]

@@ -17,7 +17,7 @@ from sap2.errors import InputError, list_some
 from sap2.progress import progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
 from sap2.rowfiles import read_rows, write_rows
-from sap2.rows import Row, find_contexts, row_audios, row_keywords
+from sap2.rows import Row, as_messages, find_contexts, row_audios, row_keywords
 from sap2.text import choose_listed, clean_keywords
 
 _TAKEN = ""
@@ -205,7 +205,7 @@ def extract_predicted_keywords(
 
 def _rewrite(rows: Iterable[tuple[int, Row]], table: Predictions, path: str) -> Iterator[Row]:
     for number, row in progress(rows, "rewriting"):
-        where = f"{path}:{number}"
+        where, row = f"{path}:{number}", as_messages(row)
         audios = row_audios(row)
         try:
             row_id = str(row["id"]) if _has_id(row) else None

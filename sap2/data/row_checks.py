@@ -11,7 +11,7 @@ from sap2.audio import SilentAudioError, load_samples, missing_seconds
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.prompts import AUDIO_TAG, parse_keywords
-from sap2.rows import Context, Row, find_contexts, lift_inline_audio, row_audios
+from sap2.rows import UTTERANCE_AUDIO, Context, Row, as_messages, find_contexts, lift_inline_audio, row_audios
 from sap2.text import find_special
 
 QUIET_PEAK = 1e-3
@@ -84,19 +84,21 @@ def take_apart(row: Row) -> RowParts:
     Raises:
         InputError: it is not a row; the message says what is allowed.
     """
+    row = as_messages(row)
     turns = row.get("messages")
-    if "audio" in row and turns is None:
+    if turns is None and any(name in row for name in UTTERANCE_AUDIO):
         raise InputError("an utterance, not a row: build_prune, build_asr or build_joint makes rows of utterances")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise InputError(f"messages must be a list of turns, not {turns!r:.80}")
     for turn in turns:
         if turn.get("role") not in ("system", "user", "assistant") or not isinstance(turn.get("content"), str):
             raise InputError(f"a turn has a role (system, user, assistant) and a text as content, not {turn!r:.80}")
-    texts, inline = _lifted(turns)
+    texts = [(turn["role"], turn["content"]) for turn in turns]
+    texts = [(role, lift_inline_audio(text)[0] if role == "user" else text) for role, text in texts]
     user = [text for role, text in texts if role == "user"]
     if not user:
         raise InputError("no turn of the user")
-    audios = _audios(row) or inline
+    audios = _audios(row)
     tags = sum(text.count(AUDIO_TAG) for text in user)
     if tags > len(audios):
         raise InputError(f"{tags} {AUDIO_TAG} in the text and {len(audios)} audios; each needs its audio")
@@ -113,18 +115,6 @@ def take_apart(row: Row) -> RowParts:
     return RowParts(texts, user, contexts, reply, audios, keywords)
 
 
-def _lifted(turns: list[dict[str, str]]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Role and text of each turn, and the audios that stand in the user's texts themselves."""
-    texts, inline = [], []
-    for turn in turns:
-        text = turn["content"]
-        if turn["role"] == "user":
-            text, paths = lift_inline_audio(text)
-            inline += paths
-        texts.append((turn["role"], text))
-    return texts, inline
-
-
 class _Delimiters(InputError):
     """Contexts that cannot be taken apart, or do not fit the audios."""
 
@@ -135,7 +125,7 @@ def _audios(row: Row) -> list[str]:
     except (KeyError, TypeError):
         audios = [None]
     if not all(isinstance(audio, str) and audio for audio in audios):
-        raise InputError(f"audios must be paths, not {row['audios']!r:.80}")
+        raise InputError(f"audios must be paths, not {row.get('audios') or row.get('audio')!r:.80}")
     return audios
 
 

@@ -24,7 +24,7 @@ from sap2.slides.decks import OCR_MODES, read_deck
 from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, read_words, slide_keywords
 from sap2.slides.manifest import Entry, read_manifest
 from sap2.slides.neighbours import nearest_slides
-from sap2.tables import read_lines
+from sap2.slides.sources import read_list
 from sap2.text import clean_keywords, clean_text
 
 CASES = ("keep", "lower")
@@ -36,7 +36,7 @@ class TalkOptions:
 
     Attributes:
         deck: slides of the rows that name none.
-        keyword_list: a file with a keyword a line, which are taken as they stand, for all rows, before those of slides.
+        keyword_list: a file of keywords, which are taken as they stand, for all rows, before those of slides.
         slides: with a slide number in a row, take this many slides: its own and the nearest; 0 takes the whole deck.
         common_words: a file of common words, the most common first, to be dropped from slides.
         max_keywords: cap of the keywords from slides in one row, the rarest stay; 0 keeps all.
@@ -89,7 +89,7 @@ def convert_talks(
     entries = read_manifest(manifest)
     report = TalksReport()
     common = frozenset(read_words(options.common_words)) if options.common_words else frozenset()
-    listed = [line for _, line in read_lines(options.keyword_list)] if options.keyword_list else []
+    listed = read_list(options.keyword_list) if options.keyword_list else []
     decks = _read_decks(entries, options, common, report)
     audios = _audios(entries, options, report)
 

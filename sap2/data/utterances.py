@@ -17,7 +17,7 @@ from typing import Any
 
 from sap2.errors import InputError
 from sap2.rowfiles import read_rows
-from sap2.rows import Row
+from sap2.rows import Row, as_utterance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +47,17 @@ class Utterance:
 
     @classmethod
     def from_record(cls, record: Row, where: str = "utterance") -> Utterance:
-        """Check a JSON object field by field.
+        """Check a JSON object field by field; the names that other tools give the fields are known.
+
+        Without an id, the name of the audio file is it.
 
         Raises:
             InputError: a field is missing, unknown in type, or out of range; the message begins with ``where``.
         """
+        try:
+            record = as_utterance(record)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
         for name in ("id", "audio"):
             _check_name(record.get(name), name, where)
         for name in ("text", "recording", "session"):
@@ -112,3 +118,5 @@ def read_utterances(path: str | os.PathLike[str]) -> Iterator[tuple[str, Utteran
             raise InputError(f"{where}: id {utterance.id!r} occurs a second time; ids are unique")
         seen.add(utterance.id)
         yield where, utterance
+    if not seen:
+        raise InputError(f"{path}: no utterance in this file; allowed: at least one")

@@ -10,7 +10,7 @@ from sap2.errors import InputError
 from sap2.pipeline.stages import ASR, JOINT, PRUNE, content_stage, stage_content
 from sap2.prompts import AUDIO_TAG, parse_joint_reply, prune_reply
 from sap2.rowfiles import read_rows
-from sap2.rows import Row, lift_inline_audio, row_audios, row_id, row_keywords
+from sap2.rows import Row, as_messages, as_utterance, lift_inline_audio, row_audios, row_id, row_keywords
 from sap2.text import clean_keywords, spoken_keywords
 
 
@@ -77,9 +77,7 @@ def read_items(path: str | os.PathLike[str], first_stage: str) -> Iterator[Item 
 
 
 def _name(row: Row) -> str:
-    name = row_id(row) or row.get("audio")
-    if not name and "messages" in row:
-        name = next(iter(lift_inline_audio(_user_turn(row))[1]), None)
+    name = row_id(row)
     if not isinstance(name, str):
         raise InputError("the row has neither an id nor an audio; allowed: a row with one audio")
     name.encode()  # half a surrogate pair, which JSON can hold, would not come back from a file
@@ -87,10 +85,10 @@ def _name(row: Row) -> str:
 
 
 def _item(number: int, name: str, row: Row, first_stage: str) -> Item:
+    row = as_messages(row)
     if "messages" not in row:
-        return _utterance(number, name, row, first_stage)
-    content, audios = lift_inline_audio(_user_turn(row))
-    audios = row_audios(row) or audios
+        return _utterance(number, name, as_utterance(row), first_stage)
+    content, audios = lift_inline_audio(_user_turn(row))[0], row_audios(row)
     if len(audios) != 1 or not isinstance(audios[0], str):
         raise InputError(f"the row has {len(audios)} audios; allowed: one path")
     if AUDIO_TAG not in content:  # as ms-swift does

@@ -142,8 +142,8 @@ def read_kaldi(path: str | os.PathLike[str], problems: Problems) -> dict[str, st
 
 
 def read_keyword_file(path: str | os.PathLike[str], problems: Problems) -> dict[str, list[str]]:
-    """SlideSpeech's own keyword file: ``utt A$B$C``; entries are separated by ``$``, and one may have several words."""
-    return {key: split_keywords(text) for key, text in read_kaldi(path, problems).items()}
+    """A keyword file as SlideSpeech has it: ``utt A$B$C``; see :func:`sap2.tables.split_keywords`."""
+    return split_keywords(read_kaldi(path, problems), str(path))
 
 
 def read_biasing_list(path: str | os.PathLike[str], problems: Problems) -> list[Utterance]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sap2.errors import InputError, MissingExtraError
+from sap2.tables import read_text
 
 if TYPE_CHECKING:
     import numpy as np
 
 TEXT_SUFFIXES = (".txt", ".md")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+DECK_SUFFIXES = (*TEXT_SUFFIXES, ".pdf", ".pptx", *IMAGE_SUFFIXES)
+"""Names of files that are decks of slides, or slides."""
 OCR_MODES = ("auto", "never", "always")
 """OCR of a PDF: of pages without a text layer, of none, of all. A picture always needs it."""
 
@@ -42,7 +46,7 @@ def read_deck(path: str | os.PathLike[str], ocr: str = "auto") -> list[str]:
         raise InputError(f"ocr {ocr!r} is unknown; allowed: {', '.join(OCR_MODES)}")
     path = Path(path)
     if path.is_dir():
-        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        pictures = sorted((p for p in path.iterdir() if _is_picture(p)), key=natural_order)
         if not pictures:
             raise InputError(f"{path}: no pictures of slides in this folder ({', '.join(IMAGE_SUFFIXES)})")
         return [_read_picture(picture, ocr) for picture in pictures]
@@ -53,10 +57,20 @@ def read_deck(path: str | os.PathLike[str], ocr: str = "auto") -> list[str]:
         return [_read_picture(path, ocr)]
     if suffix in (".pdf", ".pptx"):
         return (_read_pdf if suffix == ".pdf" else _read_pptx)(path, ocr)
-    allowed = (*TEXT_SUFFIXES, ".pdf", ".pptx", *IMAGE_SUFFIXES)
     raise InputError(
-        f"{path}: slides of this kind are not read; allowed: {', '.join(allowed)}, or a folder of pictures"
+        f"{path}: slides of this kind are not read; allowed: {', '.join(DECK_SUFFIXES)}, or a folder of pictures"
     )
+
+
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """A key that sorts names as a person counts: Slide2 before Slide10."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts if part]
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file of a folder is a slide: a picture by its name, and none of the hidden files of some systems."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _extra(module: str, what: str) -> ModuleType:
@@ -69,10 +83,7 @@ def _extra(module: str, what: str) -> ModuleType:
 
 
 def _read_text(path: Path) -> list[str]:
-    try:
-        return path.read_bytes().decode("utf-8-sig").split("\f")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text: {error}") from None
+    return read_text(path).split("\f")
 
 
 def _read_pdf(path: Path, ocr: str) -> list[str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sap2.errors import InputError
-from sap2.prompts import parse_keywords
-from sap2.slides.decks import read_deck
-from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, read_words, slide_keywords
+from sap2.errors import InputError, print_note
+from sap2.prompts import OTHER_SEPARATORS
+from sap2.slides.decks import DECK_SUFFIXES, read_deck
+from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, extract_keywords, read_words, slide_keywords
 from sap2.slides.manifest import Entry, read_manifest
-from sap2.tables import read_lines
+from sap2.tables import read_keyword_list, read_text
 from sap2.text import clean_keywords
+
+LIST_SUFFIXES = (".txt", ".csv", ".tsv")
+"""Files that are lists of keywords."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,25 +48,69 @@ def read_keywords(source: str, options: KeywordOptions | None = None) -> list[st
     """The keywords of one ``--keywords`` value.
 
     Args:
-        source: a .txt file with a keyword a line, which are taken as they stand; a deck (.pdf, .pptx, .md, pictures or
-            a folder of them), of which the keywords are chosen; or the keywords themselves with commas between.
+        source: a list (.txt, .csv, .tsv; :func:`read_list`); a deck (.pdf, .pptx, .md, pictures or a folder of them),
+            of which the keywords are chosen; or the keywords themselves with commas between.
 
     Raises:
         InputError: no such file, or it cannot be read; names it.
     """
     options = options or KeywordOptions()
     path = Path(source)
-    if not path.exists():
-        if "," in source:
-            return clean_keywords(parse_keywords(source))
-        raise InputError(
-            f"--keywords {source}: no such file; allowed: .txt with a keyword a line, slides (.pdf, .pptx, pictures), "
-            f"or keywords with commas between"
-        )
-    if path.suffix.lower() == ".txt" and path.is_file():
-        return clean_keywords(line for _, line in read_lines(path))
+    if not source.strip() or not _exists(path):
+        if not source.strip() or _means_a_path(source):
+            raise InputError(
+                f"--keywords {source}: no such file; allowed: .txt with a keyword a line, slides (.pdf, .pptx, "
+                f"pictures), or keywords with commas between"
+            )
+        return clean_keywords(re.split(f"[{OTHER_SEPARATORS}]", source))
+    if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+        return read_list(path, options)
     common = _common_words(options)
     return choose_rarest(slide_keywords(read_deck(path, options.ocr), common), common, options.max_keywords)
+
+
+def read_list(path: str | os.PathLike[str], options: KeywordOptions | None = None) -> list[str]:
+    """The keywords of a list, as they stand (:func:`sap2.tables.read_keyword_list`).
+
+    A file with form feeds is the text of slides, and so is an entry that is a sentence: of those, keywords are chosen.
+
+    Raises:
+        InputError: the file is empty, or it cannot be told where a keyword ends.
+    """
+    options = options or KeywordOptions()
+    if "\f" in read_text(path):
+        return extract_keywords(read_text(path).split("\f"), _common_words(options), options.max_keywords)
+    entries, divider = read_keyword_list(path)
+    if divider is not None:
+        print_note(f"{path}: keywords are divided at {divider!r}")
+    sentences = [entry for entry in entries if is_sentence(entry)]
+    if not sentences:
+        return clean_keywords(entries)
+    print_note(f"{path}: {len(sentences)} of {len(entries)} entries are sentences, of which the keywords are taken")
+    common = _common_words(options)
+    found = (extract_keywords([entry], common) if is_sentence(entry) else [entry] for entry in entries)
+    return clean_keywords(keyword for keywords in found for keyword in keywords)
+
+
+def is_sentence(text: str) -> bool:
+    """Whether an entry of a list is a sentence and no keyword: many words, or some with a full stop."""
+    words = text.split()
+    return len(words) > 6 or (len(words) > 3 and text.rstrip().endswith((".", "?", "!", "。")))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with characters that no path has
+        return False
+
+
+def _means_a_path(text: str) -> bool:
+    """Whether what names no file was meant to: it ends as one does, begins as one does, or its folder is there."""
+    path = Path(text)
+    known = path.suffix.lower() in (*LIST_SUFFIXES, *DECK_SUFFIXES, ".json", ".jsonl", ".doc", ".docx", ".ppt", ".key")
+    begins = text.startswith(("/", "./", "../", "~/", ".\\"))
+    return known or begins or ("/" in text and _exists(path.parent))
 
 
 def read_slide_times(

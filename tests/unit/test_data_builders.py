@@ -142,7 +142,7 @@ def test_an_oracle_needs_a_transcript_even_without_reply(tmp_path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"audio": "/a"}, ":2: id must be a non-empty string, not None"),
+        ({"id": "", "audio": "/a"}, ":2: id must be a non-empty string, not ''"),
         ({"id": "b"}, ":2: audio must be a non-empty string"),
         ({"id": "b c", "audio": "/a"}, ":2: id 'b c' holds the character ' '"),
         ({"id": "b\u202e", "audio": "/a"}, r":2: id .* holds the character '\\u202e'"),
@@ -186,7 +186,7 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(text=st.lists(HOSTILE).map(" ".join), keywords=st.lists(st.lists(HOSTILE, max_size=3).map(" ".join)))
 def test_no_text_gets_out_of_its_place(tmp_path_factory, text, keywords):
     folder = tmp_path_factory.mktemp("hostile")
@@ -236,7 +236,7 @@ def test_rows_keep_the_session(tmp_path, build, format):
 def test_commands(source, tmp_path, capsys):
     output = tmp_path / "rows.json"
     assert tool("build_prune", source, "--output", output) == 0
-    assert capsys.readouterr().out == f"{output}: 3 rows, 2.0 keywords a row\n"
+    assert capsys.readouterr().out == f"{output}: 3 rows, 2.0 keywords a row; none of them spoken in 1 rows\n"
     assert tool("build_joint", source, "--output", output, "--normalizer", "basic") == 0
     noise = ("--keywords", "oracle", "--drop", "0.1", "--distractors", "2")
     assert tool("build_asr", source, "--output", output, *noise) == 0

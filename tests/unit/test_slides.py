@@ -81,7 +81,7 @@ def test_split_text_and_word_lists(tmp_path):
 
 def test_a_text_deck(tmp_path):
     (tmp_path / "deck.txt").write_bytes(b"\xef\xbb\xbffirst\fsecond\r\nline\f")
-    assert read_deck(tmp_path / "deck.txt") == ["first", "second\r\nline", ""]
+    assert read_deck(tmp_path / "deck.txt") == ["first", "second\nline", ""]
     (tmp_path / "deck.txt").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"deck\.txt: not UTF-8 text"):
         read_deck(tmp_path / "deck.txt")
