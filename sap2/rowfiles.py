@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from sap2.errors import InputError
-from sap2.files import atomic_write
+from sap2.files import atomic_write, has_own_name
 from sap2.rows import Row
 
 FORMATS = ("jsonl", "json", "parquet")
@@ -154,11 +156,14 @@ def _as_row(line: bytes, where: str) -> Row:
 def row_format(path: str | os.PathLike[str], name: str | None = None) -> str:
     """The format of an output: that of its suffix, which ``name`` may confirm but not contradict.
 
-    ``datasets`` and ms-swift choose the reader by the suffix.
+    Standard output, a pipe or a device has the format ``name``, or jsonl. ``datasets`` and ms-swift choose the
+    reader by the suffix.
 
     Raises:
         InputError: the suffix is none of :data:`FORMATS`, or not that of the format asked for.
     """
+    if not has_own_name(path):
+        return name or FORMATS[0]
     suffix = Path(path).suffix.removeprefix(".")
     if suffix not in FORMATS:
         raise InputError(f"{path}: the name of a row file ends with .{', .'.join(FORMATS)}")
@@ -182,7 +187,7 @@ def open_writer(path: str | os.PathLike[str], format: str | None = None) -> Iter
     """A function that writes one row at a time to a file of that format (:func:`row_format`)."""
     format = row_format(path, format)
     if format == "parquet":
-        with atomic_write(path, "wb") as stream, _parquet_writer(stream) as write:
+        with atomic_write(path, "wb") as stream, _seekable(stream) as file, _parquet_writer(file) as write:
             yield write
         return
     with atomic_write(path) as stream:
@@ -199,6 +204,18 @@ def open_writer(path: str | os.PathLike[str], format: str | None = None) -> Iter
             stream.write("[]\n" if separator == "[\n" else "\n]\n")
         elif separator:
             stream.write("\n")
+
+
+@contextlib.contextmanager
+def _seekable(stream: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The stream, or a temporary file whose content it gets in the end: a parquet file asks where it is."""
+    if stream.seekable():
+        yield stream
+        return
+    with tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        shutil.copyfileobj(file, stream)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from sap2.errors import InputError, debugging, print_error
+from sap2.files import check_writable, is_standard_output
 from sap2.rowfiles import FORMATS, row_format
 from sap2.text import NORMALIZERS
 
@@ -157,17 +158,29 @@ def _terminate(number: int, _frame: object) -> None:
 
 def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     """``--output FILE`` and ``--format``."""
-    parser.add_argument("--output", required=True, metavar="FILE", help=f"{what}; .jsonl, .json or .parquet")
-    parser.add_argument("--format", choices=FORMATS, help="format of the output (default: by the name of the file)")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help=f"{what}; .jsonl, .json or .parquet; - is standard output"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="format of the output (default: by the name of the file, else jsonl)"
+    )
 
 
 def check_output(args: argparse.Namespace) -> None:
-    """Refuse an output whose name and ``--format`` disagree before anything is read.
+    """Refuse an output whose name and ``--format`` disagree, or that cannot be written, before anything is read.
 
     Raises:
-        InputError: they disagree.
+        InputError: they disagree, or it is a folder.
+        OSError: it cannot be written.
     """
-    row_format(args.output, args.format)
+    row_format(args.output, getattr(args, "format", None))
+    check_writable(args.output)
+
+
+def print_report(report: object, *outputs: str | os.PathLike[str] | None) -> None:
+    """Print what a command did: on standard output, or on standard error where one of its outputs goes there."""
+    taken = any(output is not None and is_standard_output(output) for output in outputs)
+    print(report, file=sys.stderr if taken else sys.stdout)
 
 
 def add_normalizer(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sap2.commands.pipeline import add_model_arguments
 from sap2.errors import InputError
-from sap2.files import atomic_write
+from sap2.files import STDOUT, atomic_write, check_writable, is_standard_output
 from sap2.pipeline.subtitles import FORMATS, format_transcript
 
 if TYPE_CHECKING:
@@ -70,15 +70,31 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(args.audio, read_keywords(args.keywords, options) if args.keywords else ())
 
 
+def write_or_print(path: str, text: str) -> None:
+    """Write a text; where that fails, print it, so that hours of computing are not lost, and raise the error.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    try:
+        with atomic_write(path) as stream:
+            stream.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        if not is_standard_output(path):
+            print(f"{path} could not be written; this is its text:", file=sys.stderr)
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        raise
+
+
 def run(args: argparse.Namespace) -> int:
     """Transcribe, and write the transcript in the format asked for."""
+    output = STDOUT if args.output is None else args.output
+    check_writable(output)
     transcript = transcribe_file(args)
-    text = format_transcript(transcript, args.format)
-    if args.output is None:
-        sys.stdout.write(text)
-    else:
-        with atomic_write(args.output) as stream:
-            stream.write(text)
+    write_or_print(output, format_transcript(transcript, args.format))
     picked = ", ".join(transcript.picked_keywords) or "none"
     print(
         f"{transcript.audio_seconds:.1f} s of audio, {len(transcript.segments)} segments, "

@@ -16,6 +16,7 @@ from sap2.commands.shared import (
     add_output,
     check_output,
     count,
+    print_report,
     share,
 )
 from sap2.data.building import (
@@ -142,4 +143,4 @@ def run(args: argparse.Namespace) -> None:
         normalizer=args.normalizer,
         options=row_options(args),
     )
-    print(f"{args.output}: {report}")
+    print_report(f"{args.output}: {report}", args.output)

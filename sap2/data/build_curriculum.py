@@ -19,7 +19,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from sap2.commands.shared import add_output, check_output, positive
+from sap2.commands.shared import add_output, check_output, positive, print_report
 from sap2.data.building import BuildReport, CleanUtterance, clean_utterance, make_row
 from sap2.data.utterances import read_utterances
 from sap2.errors import InputError
@@ -228,4 +228,4 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         format=args.format,
     )
-    print(f"{args.output}: {report}")
+    print_report(f"{args.output}: {report}", args.output)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from sap2.commands.shared import add_normalizer, add_output, check_output
+from sap2.commands.shared import add_normalizer, add_output, check_output, print_report
 from sap2.data.building import (
     BuildReport,
     CleanUtterance,
@@ -56,4 +56,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_output(args)
-    print(f"{args.output}: {build_prune(args.source, args.output, args.normalizer, row_options(args))}")
+    report = build_prune(args.source, args.output, args.normalizer, row_options(args))
+    print_report(f"{args.output}: {report}", args.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import io
 import multiprocessing
 import os
 import signal
@@ -148,9 +149,9 @@ def _note(path: str) -> str | None:
 def _write_flac(path: str, samples: np.ndarray, note: str) -> None:
     import soundfile as sf
 
-    with (
-        atomic_write(path, "wb") as stream,
-        sf.SoundFile(stream, "w", SAMPLING_RATE, 1, subtype="PCM_16", format="FLAC") as file,
-    ):
+    content = io.BytesIO()  # where libsndfile writes itself, a full disk shows as a wrong count only
+    with sf.SoundFile(content, "w", SAMPLING_RATE, 1, subtype="PCM_16", format="FLAC") as file:
         file.comment = note
         file.write(samples)
+    with atomic_write(path, "wb") as stream:
+        stream.write(content.getbuffer())

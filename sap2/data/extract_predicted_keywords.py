@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sap2.commands.shared import add_output, check_output
+from sap2.commands.shared import add_output, check_output, print_report
 from sap2.errors import InputError, list_some
 from sap2.progress import progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
@@ -239,4 +239,4 @@ def run(args: argparse.Namespace) -> None:
         lenient=args.lenient,
         keep_unknown=args.keep_unknown,
     )
-    print(f"{args.output}: {report}")
+    print_report(f"{args.output}: {report}", args.output)

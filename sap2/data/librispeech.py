@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sap2.commands.shared import share
+from sap2.commands.shared import check_output, print_report, share
 from sap2.data.biasing import (
     COMMON_COUNT,
     derive_common_words,
@@ -286,6 +286,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    check_output(args)
     if args.common_words and args.common_from:
         raise InputError("--common-words and --common-from are two ways to the same list")
     if args.datasets and not args.audio_dir:
@@ -302,7 +303,8 @@ def run(args: argparse.Namespace) -> None:
         datasets_config=args.datasets,
         audio_dir=args.audio_dir,
     )
-    print(f"{args.output}: {convert_librispeech(args.source, args.split, args.output, options)}")
+    report = convert_librispeech(args.source, args.split, args.output, options)
+    print_report(f"{args.output}: {report}", args.output)
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sap2.audio import AUDIO_SUFFIXES
-from sap2.commands.shared import positive
+from sap2.commands.shared import check_output, positive, print_report
 from sap2.data.cutting import Cut, cut_all
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError, list_some
@@ -289,6 +289,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    check_output(args)
     options = SlideSpeechOptions(
         slides=args.slides,
         subset=args.subset,
@@ -299,4 +300,5 @@ def run(args: argparse.Namespace) -> None:
         lenient=args.lenient,
         workers=args.workers,
     )
-    print(f"{args.output}: {convert_slidespeech(args.root, args.split, args.output, args.audio_dir, options)}")
+    report = convert_slidespeech(args.root, args.split, args.output, args.audio_dir, options)
+    print_report(f"{args.output}: {report}", args.output)

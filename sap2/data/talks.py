@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sap2.audio import true_seconds
-from sap2.commands.shared import count, positive
+from sap2.commands.shared import check_output, count, positive, print_report
 from sap2.data.cutting import Cut, cut_all
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError
@@ -202,5 +202,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    check_output(args)
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(TalkOptions)}
-    print(f"{args.output}: {convert_talks(args.manifest, args.output, TalkOptions(**fields))}")
+    print_report(f"{args.output}: {convert_talks(args.manifest, args.output, TalkOptions(**fields))}", args.output)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sap2.errors import InputError
-from sap2.files import atomic_write
+from sap2.files import atomic_write, naming_errors
 from sap2.rows import Row
 
 
@@ -143,8 +143,9 @@ class ResultFiles:
             if path not in self._streams:
                 self._streams[path] = path.open("ab")
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            self._streams[path].write(text.encode("utf-8", "replace"))
-            self._streams[path].flush()
+            with naming_errors(path):
+                self._streams[path].write(text.encode("utf-8", "replace"))
+                self._streams[path].flush()
 
     def finish(self, order: Sequence[str]) -> dict[str, Row]:
         """Put everything in the test set's order (rank 0 only, when all ranks are done); the results by id."""

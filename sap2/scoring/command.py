@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sap2.commands.shared import count, positive
+from sap2.commands.shared import count, positive, print_report
 from sap2.errors import InputError
+from sap2.files import check_writable
 from sap2.progress import progress
 from sap2.scoring.definitions import DEFINITIONS, Scores, score
 from sap2.scoring.figures import FEW_UTTERANCES, compare_systems, figures, totals
@@ -190,13 +191,16 @@ def add_comparison_rules(rules: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, write the files that were asked for, and print the summary; 3 where something was left out."""
+    outputs = (args.json, args.tsv, args.html)
+    for path in filter(None, outputs):
+        check_writable(path)
     sources = read_sources(args)
     settings = Settings(args.definition, args.normalize, args.char, args.lenient, args.bootstrap, args.seed)
     scores, report = evaluate(sources, settings)
     if args.by_session and not report.sessions:
         raise InputError("--by-session: no session is known; give --utt2session FILE, or rows with a session")
-    for path, write in ((args.json, write_json), (args.tsv, write_tsv), (args.html, write_html)):
+    print_report("\n".join(summary_lines(report, args.by_session)), *outputs)
+    for path, write in zip(outputs, (write_json, write_tsv, write_html), strict=True):
         if path:
             write(path, scores, report)
-    print("\n".join(summary_lines(report, args.by_session)))
     return NOT_ALL_SCORED if report.problems else 0

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sap2.commands.shared import print_report
 from sap2.errors import InputError
-from sap2.files import atomic_write
+from sap2.files import atomic_write, check_writable
 from sap2.progress import progress
 from sap2.prompts import parse_joint_reply, parse_prune_reply
 from sap2.scoring.command import NOT_ALL_SCORED, add_comparison_rules, add_result_files, result_files
@@ -229,15 +230,18 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Problems]:
 
 def run(args: argparse.Namespace) -> int:
     """Score and print the summary; 3 where something was left out."""
+    if args.json:
+        check_writable(args.json)
     report, problems = evaluate(args)
+    print_report("\n".join(summary(report["systems"], args.ref is not None)), args.json)
+    for name, ids in report["unparsed"].items():
+        if ids:
+            said = Problems({f"joint reply that does not parse ({name}), counted as no keyword": ids}).lines()[0]
+            print_report(said, args.json)
+    if problems:
+        print_report("\n  ".join(["\nnot everything was scored as given:", *problems.lines()]), args.json)
     if args.json:
         with atomic_write(args.json) as stream:
             json.dump(report, stream, ensure_ascii=False, indent=1)
             stream.write("\n")
-    print("\n".join(summary(report["systems"], args.ref is not None)))
-    for name, ids in report["unparsed"].items():
-        if ids:
-            print(Problems({f"joint reply that does not parse ({name}), counted as no keyword": ids}).lines()[0])
-    if problems:
-        print("\nnot everything was scored as given:", *problems.lines(), sep="\n  ")
     return NOT_ALL_SCORED if problems else 0
