@@ -6,13 +6,16 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from sap2.commands.shared import positive
+from sap2.commands.shared import positive, share
+from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP
 
 if TYPE_CHECKING:
     from sap2.pipeline.run import PipelineOptions
 
 EXIT_ROWS_FAILED = 1
-_STAGES = "asr | prune,asr | joint | prune (default: prune,asr with a prune adapter, else asr)"
+_STAGES = "asr | prune,asr | joint | prune (default: prune,asr with a prune adapter or a pruner, else asr)"
+_PRUNER = """stage one: generate (the model is asked; default), spot (the spotter looks for each keyword; needs no prune
+adapter), match (what the spotter reads is looked up), or several, such as spot+generate"""
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +24,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prune-adapter", metavar="DIR", help="LoRA checkpoint of stage one")
     parser.add_argument("--asr-adapter", metavar="DIR", help="LoRA checkpoint of stage two, or of the joint stage")
     parser.add_argument("--stages", help=_STAGES)
+    parser.add_argument("--pruner", help=_PRUNER)
+    parser.add_argument(
+        "--prune-top",
+        type=positive,
+        default=PRUNE_TOP,
+        metavar="N",
+        help="keywords for stage two at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--prune-threshold",
+        type=share,
+        default=PRUNE_THRESHOLD,
+        metavar="P",
+        help="and how likely they are at least (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--term-bank", metavar="FILE", help="terms to look for in all audio, one a line: Wozniak|woz nee ack :2"
+    )
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
     )

@@ -48,13 +48,18 @@ def transcribe_file(args: argparse.Namespace) -> Transcript:
     """
     request = _request(args)
     from sap2.audio import probe_seconds
+    from sap2.pipeline.pruners import PruneOptions
     from sap2.pipeline.transcriber import Transcriber
 
     probe_seconds(args.audio)
     names = ["stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad"]
     names += ["torch_dtype", "attn_impl", "device"]
     options = {name: getattr(args, name) for name in names}
-    return Transcriber(args.model, args.prune_adapter, args.asr_adapter, **options, progress=True).transcribe(request)
+    prune = PruneOptions(args.pruner, args.prune_top, args.prune_threshold, args.term_bank)
+    transcriber = Transcriber(args.model, args.prune_adapter, args.asr_adapter, prune=prune, **options, progress=True)
+    if transcriber.bank is not None:
+        print(f"{args.term_bank}: {transcriber.bank}", file=sys.stderr)
+    return transcriber.transcribe(request)
 
 
 def _request(args: argparse.Namespace) -> Request:

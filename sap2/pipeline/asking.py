@@ -59,6 +59,12 @@ class Hearing:
         with self._loaded.use(stage) as model:
             return model.model.get_speech_features(None, self.mask, states)
 
+    def letters(self, stage: str) -> tuple[Tensor, Tensor]:
+        """What the spotter hears with that stage's adapter: log probabilities (A, T, symbols) and mask (A, T)."""
+        speech, mask = self.speech(stage)
+        with self._loaded.use(stage) as model:
+            return model.model.spotter(speech), mask
+
     def embed(self, stage: str, encoder: Encoder, prompts: Sequence[Prompt]) -> list[EmbeddedPrompt]:
         """The prompts of a stage, one for each audio, with speech and pooled context in the place of their tokens."""
         inputs = encoder.collate(prompts, self._loaded.device)

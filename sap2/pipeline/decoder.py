@@ -15,9 +15,10 @@ from sap2.pipeline.engines.base import Engine
 from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
-from sap2.pipeline.pruners import GeneratePruner, Pruner
+from sap2.pipeline.pruners import PruneOptions, Pruner, make_pruner
 from sap2.pipeline.stages import PRUNE, Reading, read_reply
 from sap2.pipeline.utterances import Job, Outcome, Prepared, Utterance
+from sap2.pruning.bank import read_bank
 
 Item = TypeVar("Item")
 
@@ -31,7 +32,15 @@ class Decoder:
         max_new_tokens: longest reply of a stage.
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
         engine: generates; None: ``generate`` of transformers.
-        pruner: stage one; None: the model is asked.
+        prune: how stage one is done, and its bank, which is read here; None: the model is asked.
+        pruner: stage one, in place of that of ``prune``.
+
+    Attributes:
+        bank: the terms that are looked for in every utterance, or None.
+        asks_first: whether the first stage puts a question to the model.
+
+    Raises:
+        InputError: the bank cannot be read, or the pruner does not fit the model.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class Decoder:
         max_new_tokens: int,
         truncate_audio: bool = False,
         engine: Engine | None = None,
+        prune: PruneOptions | None = None,
         pruner: Pruner | None = None,
     ):
         self.loaded = loaded
@@ -48,8 +58,10 @@ class Decoder:
         positions = loaded.model.config.text_config.max_position_embeddings
         self.encoder = Encoder(loaded.processor, positions, truncate_audio)
         self._asker = Asker(self.encoder, engine or TransformersEngine(loaded), loaded.systems, max_new_tokens)
-        self._pruner = pruner or GeneratePruner(self._asker)
-        self._asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
+        prune = prune or PruneOptions()
+        self.bank = read_bank(prune.term_bank) if prune.term_bank else None
+        self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.stages[-1], self.bank)
+        self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
 
     def prepare(self, job: Job) -> Prepared:
         """Hear the audio and encode the first prompt; safe to call from several threads.
@@ -58,7 +70,7 @@ class Decoder:
             InputError: what is wrong with the audio or the prompt.
         """
         heard = self.encoder.hear(job.load(), job.id)
-        prompt = self._asker.first_prompt(self.stages[0], job, heard.tokens) if self._asks_first else None
+        prompt = self._asker.first_prompt(self.stages[0], job, heard.tokens) if self.asks_first else None
         return Prepared(job, heard, prompt)
 
     @torch.inference_mode()

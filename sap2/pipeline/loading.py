@@ -18,6 +18,7 @@ from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
 from sap2.prompts import DEFAULT_SYSTEM
+from sap2.pruning.calibration import Calibration
 from sap2.shipped import resolve_name
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -75,7 +76,7 @@ class LoadedModel:
         self._lock = threading.RLock()
         for stage, folder in folders.items():
             self._load_adapter(base, folder, stage)
-        self._adapters = set(folders)
+        self._folders = folders
         self.model = base.to(self.device).eval()
         self.tower_shared = not any(self._changes_tower(stage) for stage in folders)
 
@@ -95,6 +96,23 @@ class LoadedModel:
             for name in get_peft_model_state_dict(self._peft, adapter_name=stage, save_embedding_layers=False)
         )
 
+    def check_spotter(self, stage: str, what: str) -> None:
+        """Refuse what needs the spotter where the model has none.
+
+        Raises:
+            InputError: says what to train; ``what`` needs it.
+        """
+        if self.model.model.spotter is None:
+            raise InputError(
+                f"{what} needs a spotter, and {self._folders.get(stage) or self.model.name_or_path} has none; allowed: "
+                f"a checkpoint trained with --sap_spotter true (or --sap_pooling salience)"
+            )
+
+    def calibration(self, stage: str) -> Calibration:
+        """What makes probabilities of the spotter's findings with that stage's adapter: its own, or the general one."""
+        folder = self._folders.get(stage)
+        return (Calibration.load(folder) if folder else None) or Calibration()
+
     @contextlib.contextmanager
     def use(self, stage: str) -> Iterator[SAP2Qwen2AudioForConditionalGeneration]:
         """The model as it is for that stage: with its adapter, or the base model where it has none.
@@ -104,7 +122,7 @@ class LoadedModel:
         with self._lock:
             if self._peft is None:
                 yield self.model
-            elif stage in self._adapters:
+            elif stage in self._folders:
                 self._peft.set_adapter(stage, inference_mode=True)
                 yield self.model
             else:

@@ -1,30 +1,37 @@
 """Stage one: which keywords of the list are spoken?
 
-A pruner ranks the keywords of each utterance by how likely they are spoken, from the speech and the list. Here the
-model is asked and names them (``generate``). To add another, write a class with :class:`Pruner`'s members and hand it
-to :class:`sap2.pipeline.decoder.Decoder`: one that does not ask the model finds the speech embeddings of a batch with
-:meth:`sap2.pipeline.asking.Hearing.speech`. How many of the ranked keywords are kept is the pruner's own affair.
+A pruner ranks the keywords of each utterance, and the terms of a bank, by how likely they are spoken:
+
+- ``generate``: the model is asked and names them (the paper's first stage);
+- ``spot``: the spotter looks for each of them in the speech, without the language model;
+- ``match``: what the spotter reads is looked up in the list.
+
+Several joined by ``+`` are one pruner that finds what any of them finds. To add another, write a class with
+:class:`Pruner`'s members and name it in :data:`sap2.pruning.PRUNERS`: one that does not ask the model finds the speech
+embeddings of a batch with :meth:`sap2.pipeline.asking.Hearing.speech`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
+from sap2.errors import InputError
+from sap2.model.spotter import spelled_frames
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.engines.base import Reply
-from sap2.pipeline.stages import PRUNE
+from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.stages import ASKED, PRUNE
 from sap2.pipeline.utterances import Utterance
 from sap2.prompts import parse_prune_reply
+from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP, PRUNERS
+from sap2.pruning.bank import TermBank
+from sap2.pruning.calibration import Calibration
+from sap2.pruning.matching import Matcher, common_words, greedy_text
+from sap2.pruning.spotting import RankedKeyword, heard_in, list_bank, merge_rankings, rank_spotted
 from sap2.text import choose_listed
-
-
-class RankedKeyword(NamedTuple):
-    """A keyword of the list, and the probability that it is spoken."""
-
-    keyword: str
-    probability: float
 
 
 class Pruning(NamedTuple):
@@ -32,7 +39,7 @@ class Pruning(NamedTuple):
 
     Attributes:
         ranked: keywords of the list, the likeliest first; those that the pruner says nothing about are left out.
-        picked: those that go to the next stage, in the list's order.
+        picked: those that go to the next stage: in the list's order where the model named them, else as ranked.
         unlisted: what the pruner named though no list has it.
         reply: what the model said, where it was asked.
     """
@@ -57,6 +64,17 @@ class Pruner(Protocol):
         ...
 
 
+class Choice(NamedTuple):
+    """Which of the ranked keywords go on: the first ``top``, of those at least as likely as ``threshold``."""
+
+    top: int
+    threshold: float
+
+    def of(self, ranked: Sequence[RankedKeyword]) -> list[str]:
+        """The keywords that go on, the likeliest first."""
+        return [entry.keyword for entry in ranked[: self.top] if entry.probability >= self.threshold]
+
+
 class GeneratePruner:
     """Asks the model, which replies with the spoken keywords (paper, section "Speech-Aware Context Pruning").
 
@@ -73,6 +91,62 @@ class GeneratePruner:
         """See :class:`Pruner`."""
         replies = self._asker.ask(PRUNE, hearing, utterances)
         return [read_pruning(reply, u.keywords) for reply, u in zip(replies, utterances, strict=True)]
+
+
+class SpotPruner:
+    """The spotter looks for each keyword of the list, and of the bank, in the speech.
+
+    Args:
+        stage: whose adapter listens.
+        bank: terms beside each utterance's own list, or None.
+        calibration: makes probabilities of what is heard.
+        choice: what goes on.
+    """
+
+    asks_model = False
+
+    def __init__(self, stage: str, bank: TermBank | None, calibration: Calibration, choice: Choice):
+        self._stage, self._calibration, self._choice = stage, calibration, choice
+        self._banks = [] if bank is None else [bank]
+
+    def prune(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[Pruning]:
+        """See :class:`Pruner`."""
+        log_probs, mask = hearing.letters(self._stage)
+        frames = spelled_frames(log_probs, mask)
+        found = []
+        for index, utterance in enumerate(utterances):
+            banks = [list_bank(utterance.keywords), *self._banks]
+            ranked = rank_spotted(heard_in(frames, index), banks, self._calibration)
+            found.append(Pruning(ranked, self._choice.of(ranked), []))
+        return found
+
+
+class MatchPruner:
+    """What the spotter reads is looked up in the list and the bank; the numbers are likenesses, not probabilities.
+
+    Args:
+        stage: whose adapter listens.
+        bank: terms beside each utterance's own list, or None.
+        common: words that are not looked up.
+        choice: what goes on.
+    """
+
+    asks_model = False
+
+    def __init__(self, stage: str, bank: TermBank | None, common: Collection[str], choice: Choice):
+        self._stage, self._common, self._choice = stage, common, choice
+        self._matchers = [] if bank is None else [Matcher(bank, common)]
+
+    def prune(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[Pruning]:
+        """See :class:`Pruner`."""
+        log_probs, mask = hearing.letters(self._stage)
+        found = []
+        for row, valid, utterance in zip(log_probs, mask, utterances, strict=True):
+            text = greedy_text(row[valid])
+            matchers = [Matcher(list_bank(utterance.keywords), self._common), *self._matchers]
+            ranked = merge_rankings([matcher.rank(text) for matcher in matchers])
+            found.append(Pruning(ranked, self._choice.of(ranked), []))
+        return found
 
 
 def read_pruning(reply: Reply, keywords: Sequence[str]) -> Pruning:
@@ -93,3 +167,90 @@ def _part_probabilities(reply: Reply) -> list[float]:
         sums[-1] += log_prob
         sums += [0.0] * piece.count(",")
     return [math.exp(value) for value in sums]
+
+
+class UnionPruner:
+    """What any of several pruners finds; a keyword's probability is the highest that one of them gives it."""
+
+    def __init__(self, pruners: Sequence[Pruner]):
+        self._pruners = list(pruners)
+        self.asks_model = any(pruner.asks_model for pruner in self._pruners)
+
+    def prune(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[Pruning]:
+        """See :class:`Pruner`."""
+        columns = [pruner.prune(hearing, utterances) for pruner in self._pruners]
+        return [_union(found) for found in zip(*columns, strict=True)]
+
+
+def _union(found: Sequence[Pruning]) -> Pruning:
+    ranked = merge_rankings([one.ranked for one in found])
+    picked = {keyword for one in found for keyword in one.picked}
+    named = [entry.keyword for entry in ranked if entry.keyword in picked]
+    reply = next((one.reply for one in found if one.reply is not None), None)
+    return Pruning(ranked, named, [keyword for one in found for keyword in one.unlisted], reply)
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneOptions:
+    """How stage one is done.
+
+    Attributes:
+        pruner: of :data:`sap2.pruning.PRUNERS`, several joined by ``+``; None: the model is asked, or with a term bank
+            the spotter.
+        prune_top: keywords that go on at most.
+        prune_threshold: least probability of those.
+        term_bank: file of terms that are looked for in every utterance, beside its own list.
+    """
+
+    pruner: str | None = None
+    prune_top: int = PRUNE_TOP
+    prune_threshold: float = PRUNE_THRESHOLD
+    term_bank: str | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """The pruners, each once; none where nothing here asks for one.
+
+        Raises:
+            InputError: one is unknown, a number is out of range, or the model would be asked for a bank.
+        """
+        if self.prune_top < 1 or not 0 <= self.prune_threshold <= 1:
+            raise InputError(
+                f"--prune-top {self.prune_top} --prune-threshold {self.prune_threshold:g}; "
+                f"allowed: a top from 1, a threshold from 0 to 1"
+            )
+        if self.pruner is None:
+            return ("spot",) if self.term_bank else ()
+        names = tuple(dict.fromkeys(part.strip() for part in self.pruner.split("+")))
+        unknown = [name for name in names if name not in PRUNERS]
+        if unknown:
+            raise InputError(f"--pruner {self.pruner!r} is unknown; allowed: {', '.join(PRUNERS)}, or several with +")
+        if self.term_bank and names == (ASKED,):
+            raise InputError("--pruner generate cannot search a --term-bank; allowed: spot, match, or spot+generate")
+        return names
+
+
+def make_pruner(options: PruneOptions, asker: Asker, loaded: LoadedModel, listen: str, bank: TermBank | None) -> Pruner:
+    """The pruner that the options ask for.
+
+    Args:
+        asker: of the model.
+        loaded: model and adapters.
+        listen: the stage whose adapter the spotter listens with.
+        bank: of the options, prepared.
+
+    Raises:
+        InputError: a pruner needs the spotter, and the model has none.
+    """
+    names = options.names() or (ASKED,)
+    if names != (ASKED,):
+        loaded.check_spotter(listen, f"--pruner {'+'.join(names)}")
+    choice = Choice(options.prune_top, options.prune_threshold)
+    made: list[Pruner] = []
+    for name in names:
+        if name == ASKED:
+            made.append(GeneratePruner(asker))
+        elif name == "spot":
+            made.append(SpotPruner(listen, bank, loaded.calibration(listen), choice))
+        else:
+            made.append(MatchPruner(listen, bank, common_words(), choice))
+    return made[0] if len(made) == 1 else UnionPruner(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +17,14 @@ from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.fingerprints import is_made_from, row_fingerprint, weights_fingerprint
 from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import LoadedModel, read_settings
+from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
-from sap2.pipeline.stages import StagePlan, plan_stages
+from sap2.pipeline.stages import ASR, StagePlan, plan_stages, stage_content
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.rows import Row
+
+_PRUNING = tuple(field.name for field in dataclasses.fields(PruneOptions))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,7 @@ class PipelineOptions:
         max_batch_tokens: limit of a batch's size times its longest prompt.
         max_new_tokens: longest reply of a stage.
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
+        pruner, prune_top, prune_threshold, term_bank: see :class:`sap2.pipeline.pruners.PruneOptions`.
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
         num_workers: threads that read audio ahead.
         overwrite: start afresh instead of going on with what ``result_path`` holds.
@@ -54,6 +59,10 @@ class PipelineOptions:
     torch_dtype: str | None = None
     attn_impl: str | None = None
     device: str | None = None
+    pruner: str | None = None
+    prune_top: int = PruneOptions.prune_top
+    prune_threshold: float = PruneOptions.prune_threshold
+    term_bank: str | None = None
     truncate_audio: bool = False
     num_workers: int = 4
     overwrite: bool = False
@@ -64,7 +73,11 @@ class PipelineOptions:
         Raises:
             InputError: they do not fit.
         """
-        return plan_stages(self.stages, self.prune_adapter, self.asr_adapter)
+        return plan_stages(self.stages, self.prune_adapter, self.asr_adapter, self.prune_options().names())
+
+    def prune_options(self) -> PruneOptions:
+        """How stage one is done."""
+        return PruneOptions(self.pruner, self.prune_top, self.prune_threshold, self.term_bank)
 
     def result_settings(self) -> dict[str, Any]:
         """What results of one file must have in common."""
@@ -72,6 +85,7 @@ class PipelineOptions:
         return {
             "stages": ",".join(self.plan().stages),
             **{name: getattr(self, name) for name in names},
+            **({name: getattr(self, name) for name in _PRUNING} if self.prune_options().names() else {}),
             **{f"{name}_weights": weights_fingerprint(getattr(self, name)) for name in names[:3]},
         }
 
@@ -203,7 +217,11 @@ class _Worker:
             device = _device_of(rank)
         plan = options.plan()
         loaded = LoadedModel(options.model, plan.adapters, device, options.torch_dtype, options.attn_impl)
-        self.decoder = Decoder(loaded, plan.stages, options.max_new_tokens, options.truncate_audio)
+        self.decoder = Decoder(
+            loaded, plan.stages, options.max_new_tokens, options.truncate_audio, prune=options.prune_options()
+        )
+        if self.decoder.bank is not None and rank.is_first:
+            print(f"{options.term_bank}: {self.decoder.bank}", file=sys.stderr)
 
     def plan(self, items: Sequence[Item], options: PipelineOptions, report_errors: bool) -> list[list[Item]]:
         """Batches of the whole test set, the same in every rank, whatever is done already."""
@@ -212,7 +230,10 @@ class _Worker:
         for item in tqdm(items, desc="plan", unit=" rows", disable=None, leave=False):
             try:
                 tokens = encoder.audio_tokens(probe_seconds(item.audio))
-                lengths.append(len(encoder.prompt(item.content, "", tokens).input_ids))
+                first = (
+                    item.content if self.decoder.asks_first else stage_content(ASR, item.keywords[: options.prune_top])
+                )
+                lengths.append(len(encoder.prompt(first, "", tokens).input_ids))
                 readable.append(item)
             except (InputError, OSError) as error:
                 bad.append(_bad(item, error))

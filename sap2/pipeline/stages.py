@@ -23,6 +23,8 @@ from sap2.rows import find_contexts
 from sap2.text import choose_listed
 
 PRUNE, ASR, JOINT = "prune", "asr", "joint"
+ASKED = "generate"
+"""The pruner that asks the model."""
 STAGES = {
     "asr": (ASR,),
     "prune,asr": (PRUNE, ASR),
@@ -60,29 +62,38 @@ class StagePlan:
 
 
 def plan_stages(
-    stages: str | None, prune_adapter: str | os.PathLike[str] | None, asr_adapter: str | os.PathLike[str] | None
+    stages: str | None,
+    prune_adapter: str | os.PathLike[str] | None,
+    asr_adapter: str | os.PathLike[str] | None,
+    pruners: Sequence[str] = (),
 ) -> StagePlan:
     """Which stages run, and with which adapters.
 
     Args:
-        stages: one of :data:`STAGES`; None: ``prune,asr`` with a prune adapter, else ``asr``.
+        stages: one of :data:`STAGES`; None: ``prune,asr`` with a prune adapter or a pruner, else ``asr``.
         prune_adapter, asr_adapter: LoRA checkpoints.
+        pruners: those of stage one; none: the model is asked.
 
     Raises:
-        InputError: there is no such combination, both stages have no adapter for the first, or an adapter is given
-            that no stage would use.
+        InputError: there is no such combination, both stages have no adapter for the first, or an adapter or a pruner
+            is given that no stage would use.
     """
-    name = (stages or ("prune,asr" if prune_adapter is not None else "asr")).replace(" ", "")
+    default = "prune,asr" if prune_adapter is not None or pruners else "asr"
+    name, pruner = (stages or default).replace(" ", ""), "+".join(pruners)
     if name not in STAGES:
         raise InputError(f"--stages {stages!r} is unknown; allowed: {' | '.join(STAGES)}")
-    names = STAGES[name]
-    if len(names) > 1 and prune_adapter is None:
-        raise InputError(f"--stages {name} needs --prune-adapter; allowed without it: asr, joint, prune")
-    if PRUNE not in names and prune_adapter is not None:
-        raise InputError(f"--stages {name} would not use --prune-adapter {prune_adapter}; leave one of them out")
-    if names == (PRUNE,) and asr_adapter is not None:
+    names, asked = STAGES[name], not pruners or ASKED in pruners
+    if len(names) > 1 and prune_adapter is None and asked:
+        raise InputError(f"--stages {name} needs --prune-adapter, or --pruner spot; allowed without: asr, joint, prune")
+    if PRUNE not in names and pruners:
+        raise InputError(f"--stages {name} would not use --pruner {pruner}; leave one of them out")
+    if prune_adapter is not None and (PRUNE not in names or (len(names) > 1 and not asked)):
+        what = f"--stages {name}" if PRUNE not in names else f"--pruner {pruner}"
+        raise InputError(f"{what} would not use --prune-adapter {prune_adapter}; leave one of them out")
+    if names == (PRUNE,) and asr_adapter is not None and asked:
         raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")
-    folders = {stage: prune_adapter if stage == PRUNE else asr_adapter for stage in names}
+    alone = asr_adapter if names == (PRUNE,) and prune_adapter is None else prune_adapter
+    folders = {stage: alone if stage == PRUNE else asr_adapter for stage in names}
     return StagePlan({stage: None if folder is None else os.fspath(folder) for stage, folder in folders.items()})
 
 

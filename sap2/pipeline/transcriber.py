@@ -14,11 +14,13 @@ from sap2.errors import InputError
 from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
 from sap2.pipeline.stages import PRUNE, plan_stages
 from sap2.pipeline.types import Request, Segment, Transcript
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.pipeline.voice_activity import choose_detector
+from sap2.pruning.bank import TermBank
 from sap2.slides.sources import TimedKeywords
 from sap2.text import clean_keywords
 
@@ -51,7 +53,8 @@ class Transcriber:
         model: folder or hub name of the base model.
         prune_adapter: LoRA checkpoint of stage one; without it the given list is used as it is.
         asr_adapter: LoRA checkpoint of stage two, or of the joint stage; None: the model alone transcribes.
-        stages: ``asr``, ``prune,asr`` or ``joint``; None: ``prune,asr`` with a prune adapter, else ``asr``.
+        stages: ``asr``, ``prune,asr`` or ``joint``; None: ``prune,asr`` with a prune adapter or a pruner, else ``asr``.
+        prune: how stage one is done, and with which bank of terms.
         batch_size: segments decoded together at most.
         max_batch_tokens: limit of a batch's size times its longest prompt.
         max_new_tokens: longest reply of a stage for one segment.
@@ -72,6 +75,7 @@ class Transcriber:
         asr_adapter: str | os.PathLike[str] | None = None,
         *,
         stages: str | None = None,
+        prune: PruneOptions | None = None,
         batch_size: int = 16,
         max_batch_tokens: int | None = None,
         max_new_tokens: int = 512,
@@ -82,12 +86,12 @@ class Transcriber:
         device: str | None = None,
         progress: bool = False,
     ):
-        plan = plan_stages(stages, prune_adapter, asr_adapter)
+        plan = plan_stages(stages, prune_adapter, asr_adapter, prune.names() if prune else ())
         if plan.stages == (PRUNE,):
             raise InputError("stages prune gives no transcript; allowed: asr, prune,asr, joint")
         self._detect = choose_detector(vad)
         loaded = LoadedModel(os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
-        self._decoder = Decoder(loaded, plan.stages, max_new_tokens)
+        self._decoder = Decoder(loaded, plan.stages, max_new_tokens, prune=prune)
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
         self.progress = progress
@@ -100,6 +104,11 @@ class Transcriber:
         if not max_segment_seconds <= window:
             raise InputError(f"max_segment_seconds is {max_segment_seconds:g}; the model hears at most {window:g} s")
         return Cutting(max_segment_seconds)
+
+    @property
+    def bank(self) -> TermBank | None:
+        """The terms that are looked for in every segment."""
+        return self._decoder.bank
 
     @property
     def sampling_rate(self) -> int:

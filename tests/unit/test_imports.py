@@ -133,7 +133,12 @@ def test_the_plug_knows_no_command(module):
 @pytest.mark.parametrize("module", in_room("pipeline"))
 def test_the_pipeline_knows_no_ms_swift(module):
     assert "swift" not in {name.split(".")[0] for name in imports(module)[1]}
-    assert layers(module) <= LIGHT | {"pipeline", "model", "audio", "slides"}
+    assert layers(module) <= LIGHT | {"pipeline", "pruning", "model", "audio", "slides"}
+
+
+@pytest.mark.parametrize("module", in_room("pruning"))
+def test_pruning_knows_no_pipeline(module):
+    assert layers(module) <= LIGHT | {"pruning", "model"}
 
 
 def test_ms_swift_is_imported_in_one_place():

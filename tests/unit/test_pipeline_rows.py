@@ -41,7 +41,12 @@ def test_unknown_stages_are_refused():
 @pytest.mark.parametrize(
     ("stages", "prune", "asr", "message"),
     [
-        ("prune,asr", None, "b", "prune,asr needs --prune-adapter; allowed without it: asr, joint, prune"),
+        (
+            "prune,asr",
+            None,
+            "b",
+            "prune,asr needs --prune-adapter, or --pruner spot; allowed without: asr, joint, prune",
+        ),
         ("asr", "a", "b", "asr would not use --prune-adapter a"),
         ("joint", "a", None, "joint would not use --prune-adapter a"),
         ("prune", "a", "b", "prune would not use --asr-adapter b"),

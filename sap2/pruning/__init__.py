@@ -1,0 +1,12 @@
+"""Which keywords of a list, or terms of a bank, are spoken? From what the spotter hears, to a ranked list.
+
+``bank`` prepares terms once, ``spotting`` searches them among the frames, ``matching`` looks up the words that the
+spotter reads, ``calibration`` makes probabilities of scores. How it becomes stage one: :mod:`sap2.pipeline.pruners`.
+"""
+
+PRUNERS = ("generate", "spot", "match")
+"""What ``--pruner`` allows, alone or several joined by ``+``."""
+PRUNE_TOP = 8
+"""Keywords that go on to stage two at most."""
+PRUNE_THRESHOLD = 0.05
+"""Least probability of those."""

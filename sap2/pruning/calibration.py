@@ -1,0 +1,128 @@
+"""From a score to the probability that the keyword was spoken: logistic regression on terms spoken and unspoken.
+
+The probability depends on what the spotter heard and on how many terms it was asked for: among 100,000 terms some sound
+like what is said, whatever that is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sap2.errors import InputError
+from sap2.files import atomic_write
+
+FILE_NAME = "pruner.json"
+"""Beside the weights of the adapter that it was fitted for."""
+FEATURES = ("constant", "salience", "letters", "log_entries")
+
+
+class Calibration(NamedTuple):
+    """Weights of the evidence, in nats of log odds.
+
+    Attributes:
+        constant: of every term.
+        salience: for each nat of salience (:func:`sap2.model.spotter.keyword_salience`).
+        letters: for each letter of the form that was found.
+        log_entries: for each nat of the number of terms that were looked for.
+
+    The defaults are those of sap2-tiny.
+    """
+
+    constant: float = -2.0
+    salience: float = 0.5
+    letters: float = 0.0
+    log_entries: float = -0.5
+
+    def evidence(self, salience: np.ndarray, letters: np.ndarray, entries: int) -> np.ndarray:
+        """Log odds that each term was spoken; -inf where it does not fit into the speech."""
+        fixed = self.constant + self.log_entries * math.log(max(1, entries))
+        return fixed + self.salience * salience + self.letters * letters
+
+    @staticmethod
+    def probability(evidence: float) -> float:
+        """The probability of log odds."""
+        return 1 / (1 + math.exp(-evidence)) if evidence > -700 else 0.0
+
+    def save(self, folder: str | os.PathLike[str], **notes: Any) -> Path:
+        """Write it beside an adapter; ``notes`` say what it was fitted on."""
+        path = Path(folder) / FILE_NAME
+        with atomic_write(path) as stream:
+            json.dump({"calibration": self._asdict(), **notes}, stream, indent=1)
+            stream.write("\n")
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Calibration | None:
+        """That of an adapter, or None where it has none.
+
+        Raises:
+            InputError: the file is not one that :meth:`save` wrote.
+        """
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
+            return None
+        try:
+            values: Mapping[str, float] = json.loads(path.read_text(encoding="utf-8"))["calibration"]
+            return cls(**{name: float(values[name]) for name in FEATURES})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a calibration of a pruner: {error!r}; sap2 calibrate writes one") from None
+
+
+def fit_calibration(
+    salience: np.ndarray, letters: np.ndarray, entries: np.ndarray, spoken: np.ndarray, weights: np.ndarray
+) -> Calibration:
+    """Fit by Newton's method, with a little shrinkage so that separable examples have an end.
+
+    Args:
+        salience, letters, entries: (N,) of each example: a term that was looked for in a speech among that many.
+        spoken: (N,) boolean.
+        weights: (N,) how many examples each stands for.
+
+    Raises:
+        InputError: no example was spoken, or all were.
+    """
+    if not 0 < spoken.sum() < len(spoken):
+        raise InputError(f"{int(spoken.sum())} of {len(spoken)} keywords are spoken; allowed: some, and not all")
+    scale = np.array([1.0, 10.0, 10.0, 1.0])
+    inputs = np.stack([np.ones(len(salience)), salience, letters, np.log(entries)], 1) / scale
+    values, shrinkage = np.zeros(len(scale)), 1e-3 * np.eye(len(scale))
+    for _ in range(100):
+        probabilities = 1 / (1 + np.exp(-np.clip(inputs @ values, -500, 500)))
+        slope = inputs.T @ (weights * (spoken - probabilities)) - shrinkage @ values
+        curvature = (inputs * (weights * probabilities * (1 - probabilities))[:, None]).T @ inputs + shrinkage
+        step = np.linalg.solve(curvature, slope)
+        values += step * min(1.0, 5.0 / np.abs(step).max().clip(1e-12))
+        if np.abs(step).max() < 1e-8:
+            break
+    return Calibration(*(float(value) for value in values / scale))
+
+
+class Bin(NamedTuple):
+    """Terms of like probability: their ``mean`` probability, the ``share`` that was spoken, and their ``count``."""
+
+    mean: float
+    share: float
+    count: int
+
+
+def reliability(probabilities: np.ndarray, spoken: np.ndarray, bins: int = 10) -> list[Bin]:
+    """How often what was called likely was spoken, in bins of equal width; empty bins are left out."""
+    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    return [
+        Bin(float(probabilities[here].mean()), float(spoken[here].mean()), int(here.sum()))
+        for here in (places == place for place in range(bins))
+        if here.any()
+    ]
+
+
+def calibration_error(found: list[Bin]) -> float:
+    """Expected calibration error: the mean distance of probability and share, over the terms (Guo et al. 2017)."""
+    total = sum(one.count for one in found)
+    return sum(abs(one.mean - one.share) * one.count for one in found) / total if total else 0.0
