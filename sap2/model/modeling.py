@@ -136,7 +136,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         )
         log_probs, loss = None, None
         if self.training and self.spotter is not None:
-            log_probs = self.spotter(speech.embeddings.detach())
+            log_probs = self.spotter(speech.embeddings.detach(), speech.mask)
             # without a transcript too: ranks of a distributed run must use the same parameters
             loss = log_probs.sum() * 0.0
             if audios.transcripts is not None:

@@ -21,6 +21,8 @@ from sap2.model.search import LOWEST, STEP, UNREACHED, best_paths, build_trie, f
 SYMBOLS = 257
 """Blank, then the 256 bytes."""
 WIDTH = 128
+REACH = 4
+"""Frames on either side that a frame is read with: 0.16 s."""
 LONGEST_KEYWORD = 48
 """Bytes of a keyword that are looked for; more only takes time."""
 SPACE = ord(" ") + 1
@@ -89,8 +91,8 @@ class SpotterLinear(nn.Linear):
         self.bias.zero_()
 
 
-class SymbolLinear(SpotterLinear):
-    """The spotter's last layer, untrained: whatever is heard, every symbol is as likely."""
+class ZeroLinear(SpotterLinear):
+    """A layer that adds nothing as long as it is untrained: whatever is heard, every symbol is as likely."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -102,17 +104,27 @@ class SymbolLinear(SpotterLinear):
 class KeywordSpotter(nn.Module):
     """Speech embeddings (A, T, D) → log probabilities of the symbols (A, T, 257), float32.
 
-    Untrained, all are equal, and so are all keywords of the same length.
+    Each frame is read together with its neighbours, :data:`REACH` on either side: which letter a sound is depends on
+    what is around it. Untrained, all symbols are equal, and so are all keywords of the same length.
     """
 
     def __init__(self, hidden_size: int):
         super().__init__()
         self.hidden = SpotterLinear(hidden_size, WIDTH)
-        self.symbols = SymbolLinear(WIDTH, SYMBOLS)
+        self.around = ZeroLinear((2 * REACH + 1) * WIDTH, WIDTH)
+        self.symbols = ZeroLinear(WIDTH, SYMBOLS)
 
-    def forward(self, speech: Tensor) -> Tensor:
+    def forward(self, speech: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``mask`` (A, T): True = valid; None: all are. What is not valid is not heard by its neighbours either."""
         speech = nn.functional.layer_norm(speech.float(), speech.shape[-1:]).to(self.hidden.weight.dtype)
-        return self.symbols(self.hidden(speech).relu()).float().log_softmax(-1)
+        hidden = self.hidden(speech)
+        heard = hidden.relu()
+        if mask is not None:
+            heard = heard.masked_fill(~mask.unsqueeze(-1), 0)
+        padded = nn.functional.pad(heard, (0, 0, REACH, REACH))
+        # (A, T, 2·REACH + 1, WIDTH), the earliest frame first
+        near = padded.unfold(1, 2 * REACH + 1, 1).transpose(2, 3)
+        return self.symbols((hidden + self.around(near.flatten(2))).relu()).float().log_softmax(-1)
 
 
 class Spelled(NamedTuple):

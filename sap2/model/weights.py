@@ -9,11 +9,13 @@ from sap2.errors import InputError
 
 POOLING = "context_pooling."
 """In the names of the pooling layer's tensors."""
+AROUND = ".spotter.around."
+"""And of those of the spotter's middle layer."""
 
 
 def check_loaded(source: str, names: Collection[str], info: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that does not fill the model exactly. It may lack the pooling layer as a whole, as a plain
-    Qwen2-Audio does.
+    Qwen2-Audio does, or the spotter's view of neighbouring frames, which came later and adds nothing untrained.
 
     Args:
         source: for the message.
@@ -25,8 +27,7 @@ def check_loaded(source: str, names: Collection[str], info: Mapping[str, Any]) -
     """
     missing = set(info.get("missing_keys") or ())
     pooling = {name for name in names if POOLING in name}
-    if pooling <= missing:
-        missing -= pooling
+    missing -= pooling if pooling <= missing else {name for name in pooling if AROUND in name}
     problems = {
         "missing": missing,
         "unexpected": info.get("unexpected_keys"),

@@ -18,7 +18,7 @@ OWN = (*FLAGS, "sap_truncate_audio", "train_type")
 """The arguments that ms-swift does not have."""
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
 """Types of ``swift rlhf`` that need no reply in a row."""
-SPOTTER_LAYERS = ["context_pooling.spotter.hidden", "context_pooling.spotter.symbols"]
+SPOTTER_LAYERS = [f"context_pooling.spotter.{layer}" for layer in ("hidden", "around", "symbols")]
 """One by one: PEFT mixes several adapters in a batch where each trained module is a single layer."""
 
 

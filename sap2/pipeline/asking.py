@@ -63,7 +63,7 @@ class Hearing:
         """What the spotter hears with that stage's adapter: log probabilities (A, T, symbols) and mask (A, T)."""
         speech, mask = self.speech(stage)
         with self._loaded.use(stage) as model:
-            return model.model.spotter(speech), mask
+            return model.model.spotter(speech, mask), mask
 
     def embed(self, stage: str, encoder: Encoder, prompts: Sequence[Prompt]) -> list[EmbeddedPrompt]:
         """The prompts of a stage, one for each audio, with speech and pooled context in the place of their tokens."""

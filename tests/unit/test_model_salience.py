@@ -20,6 +20,7 @@ def model(tiny):
     model = load(tiny).eval()
     torch.manual_seed(0)
     torch.nn.init.normal_(model.model.spotter.symbols.weight, std=5.0)
+    torch.nn.init.normal_(model.model.spotter.around.weight, std=0.02)
     return model
 
 

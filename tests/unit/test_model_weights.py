@@ -72,6 +72,20 @@ def test_a_checkpoint_without_a_spotter_gets_an_untrained_one(tiny):
     assert one.spotter.hidden.weight.any() and same_tensors(one.state_dict(), other.state_dict())
 
 
+def test_a_spotter_from_before_it_heard_neighbours_is_the_same_as_then(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "before")
+    weights = load_file(folder / "model.safetensors")
+    spotter = with_spotter(tiny).model.spotter
+    torch.nn.init.normal_(spotter.symbols.weight)
+    old = {name: value for name, value in spotter.state_dict().items() if not name.startswith("around")}
+    weights.update({f"model.context_pooling.spotter.{name}": value for name, value in old.items()})
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded, speech = with_spotter(folder).model.spotter, torch.randn(1, 5, spotter.hidden.in_features)
+    heard = torch.nn.functional.layer_norm(speech, speech.shape[-1:])
+    expected = spotter.symbols(spotter.hidden(heard).relu()).log_softmax(-1)
+    torch.testing.assert_close(loaded(speech), expected)
+
+
 def test_a_spotter_of_which_a_part_is_missing_is_refused(tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "part")
     weights = load_file(folder / "model.safetensors")

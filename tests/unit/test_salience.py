@@ -19,6 +19,7 @@ from sap2.model.spotter import (
     LETTER_WORTH,
     LONGEST_KEYWORD,
     MISSING_SPACE,
+    REACH,
     SPACE,
     SYMBOLS,
     KeywordSpotter,
@@ -179,6 +180,21 @@ def test_the_untrained_spotter_finds_all_equal_and_learns():
     assert losses[-1] < 0.2 * losses[0]
     salience = keyword_salience(spotter(speech), mask, pad_spellings([["wozniak", "emily"], ["a", "b"]]))
     assert salience[0, 1] > salience[0, 0]
+
+
+def test_a_frame_is_read_with_its_neighbours_and_not_with_padding():
+    torch.manual_seed(0)
+    spotter = KeywordSpotter(16)
+    for layer in (spotter.around, spotter.symbols):
+        torch.nn.init.normal_(layer.weight)
+    speech = torch.randn(1, 12, 16)
+    changed = speech.clone()
+    changed[0, 8] = 0
+    with torch.no_grad():
+        moved = (spotter(speech) != spotter(changed)).any(-1)[0].tolist()
+        assert moved == [8 - REACH <= frame <= 8 + REACH for frame in range(12)]
+        mask = torch.arange(12)[None] < 8
+        torch.testing.assert_close(spotter(changed, mask)[:, :8], spotter(speech[:, :8]))
 
 
 def test_rows_without_a_transcript_do_not_count():
