@@ -46,6 +46,9 @@ JOINT_PROMPT = (
     "Select keywords that may appear in the speech from the following keywords list, "
     "then transcribe the speech to text: {context}"
 )
+PRUNE, ASR, JOINT = "prune", "asr", "joint"
+"""The stages: pick keywords, transcribe, both in one reply."""
+STAGE_PROMPTS = {PRUNE: (PRUNE_PROMPT,), ASR: (ASR_PROMPT, PLAIN_ASR_PROMPT), JOINT: (JOINT_PROMPT,)}
 JOINT_REPLY = "Selected keywords are: {keywords}.\nTranscription: {transcript}"
 
 _JOINT_REPLY = re.compile(

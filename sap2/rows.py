@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from sap2.errors import InputError
-from sap2.prompts import AUDIO_TAG, CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT, parse_keywords
+from sap2.prompts import AUDIO_TAG, CONTEXT_TOKEN, END_OF_CONTEXT, STAGE_PROMPTS, START_OF_CONTEXT, parse_keywords
 
 Row = dict[str, Any]
 
@@ -128,6 +128,16 @@ def user_texts(row: Row) -> list[str]:
     """The texts of the user's turns."""
     turns = as_messages(row).get("messages") or []
     return [turn["content"] for turn in turns if turn.get("role") == "user" and isinstance(turn.get("content"), str)]
+
+
+def content_stage(content: str) -> str | None:
+    """The stage whose prompt a user's turn holds; None where the wording is the user's own."""
+    contexts = find_contexts(content)
+    before = content[: contexts[0].start] if contexts else content
+    for stage, prompts in STAGE_PROMPTS.items():
+        if before.endswith(tuple(prompt.partition("{context}")[0] for prompt in prompts)):
+            return stage
+    return None
 
 
 def row_id(row: Row) -> str | None:

@@ -33,6 +33,8 @@ KEPT_ARGUMENTS = (
     "use_chat_template",
     "task_type",
     "swift_version",
+    "sap_case",
+    "sap_stages",
     *SAP_FIELDS,
 )
 """Arguments of the training that decoding reads again."""

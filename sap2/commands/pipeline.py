@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sap2.commands.shared import positive, share
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP
+from sap2.spelling import CASES
 
 if TYPE_CHECKING:
     from sap2.pipeline.run import PipelineOptions
@@ -50,6 +51,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-new-tokens", type=positive, default=512, metavar="N", help="longest reply (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--case",
+        choices=CASES,
+        help="of the keywords as the model is told them (default: that of its training, where the checkpoint says it)",
     )
     parser.add_argument(
         "--torch-dtype",

@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("silero", "energy"),
         help="what finds the speech (default: silero, a neural network; energy where that cannot be loaded)",
     )
+    parser.add_argument(
+        "--spelling",
+        choices=("keywords", "model"),
+        default="keywords",
+        help="of keywords in the transcript: as in the list or on the slides, or as the model wrote them "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--format", choices=FORMATS, default="txt", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="default: standard output")
 
@@ -52,7 +59,16 @@ def transcribe_file(args: argparse.Namespace) -> Transcript:
     from sap2.pipeline.transcriber import Transcriber
 
     probe_seconds(args.audio)
-    names = ["stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad"]
+    names = [
+        "stages",
+        "batch_size",
+        "max_batch_tokens",
+        "max_new_tokens",
+        "max_segment_seconds",
+        "vad",
+        "case",
+        "spelling",
+    ]
     names += ["torch_dtype", "attn_impl", "device"]
     options = {name: getattr(args, name) for name in names}
     prune = PruneOptions(args.pruner, args.prune_top, args.prune_threshold, args.term_bank)

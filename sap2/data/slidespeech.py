@@ -21,6 +21,7 @@ from sap2.errors import InputError, list_some
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
 from sap2.slides.neighbours import keywords_around, place_slides
+from sap2.spelling import CASES, apply_case
 from sap2.tables import Entry, Segment, read_keywords, read_segments, read_table
 from sap2.text import clean_keywords, clean_text
 
@@ -28,7 +29,6 @@ KEYWORD_FILES = ("keywords", "hot_related/ocr_1gram_top50_mmr070_hotwords_list",
 """Names of the keywords file: ours, and those of the published files."""
 SESSION_FILES = ("utt2session", "wav2session", "utt2spk")
 SPLIT_FOLDERS = {"L95": ("train_L95", "L95", "train_l95"), "S95": ("train_S95", "S95", "train_s95")}
-CASES = ("lower", "keep")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,8 +202,8 @@ def _utterances(
         yield Utterance(
             id=name,
             audio=audios[name],
-            text=_cased(clean_text(tables.texts[name].value), options.case),
-            keywords=tuple(clean_keywords(_cased(keyword, options.case) for keyword in context)),
+            text=apply_case(clean_text(tables.texts[name].value), options.case),
+            keywords=tuple(clean_keywords(apply_case(keyword, options.case) for keyword in context)),
             recording=segment.recording,
             start=segment.start,
             end=segment.end,
@@ -258,10 +258,6 @@ def _check_cuts(
     first = next(segment for segment in segments if cuts[segment.utterance].target in failures)
     reason = failures[cuts[first.utterance].target]
     raise InputError(f"{first.where}: {reason} ({len(failures)} such segments; --lenient leaves them out)")
-
-
-def _cased(text: str, case: str) -> str:
-    return text.lower() if case == "lower" else text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

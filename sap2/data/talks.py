@@ -25,9 +25,8 @@ from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, read_words, slide_k
 from sap2.slides.manifest import Entry, read_manifest
 from sap2.slides.neighbours import nearest_slides
 from sap2.slides.sources import read_list
+from sap2.spelling import CASES, apply_case
 from sap2.text import clean_keywords, clean_text
-
-CASES = ("keep", "lower")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +95,14 @@ def convert_talks(
     def rows() -> Iterator[Row]:
         for entry in entries:
             found = _slide_keywords(entry, decks.get(_deck_of(entry, options)), options, common)
-            keywords = clean_keywords(_cased(keyword, options.case) for keyword in [*listed, *found])
+            keywords = clean_keywords(apply_case(keyword, options.case) for keyword in [*listed, *found])
             report.utterances += 1
             report.keywords += len(keywords)
             report.no_keywords += not keywords
             yield Utterance(
                 id=entry.id,
                 audio=audios[entry.id],
-                text=_cased(clean_text(entry.text), options.case) if entry.text else None,
+                text=apply_case(clean_text(entry.text), options.case) if entry.text else None,
                 keywords=tuple(keywords),
                 start=entry.start,
                 end=entry.end,
@@ -170,10 +169,6 @@ def _cut_of(entry: Entry, audio_dir: str) -> Cut:
     except InputError as error:
         raise InputError(f"{entry.where}: {error}") from None
     return Cut(str(entry.audio), entry.start or 0.0, end, str(Path(audio_dir) / f"{entry.id}.flac"))
-
-
-def _cased(text: str, case: str) -> str:
-    return text.lower() if case == "lower" else text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 from sap2.ms_swift.cpu_distributed import patch_accelerate
 from sap2.ms_swift.refusals import check_supported
+from sap2.trained import dataset_files, describe_rows
 
 OWN = (*FLAGS, "sap_truncate_audio", "train_type")
 """The arguments that ms-swift does not have."""
@@ -184,8 +185,17 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
     for name in FLAGS:
         setattr(args, name, getattr(config, name))
+    if hasattr(args, "num_train_epochs"):
+        record_rows(args)
     _keep_columns("id" if hasattr(args, "result_path") else "transcript")
     _train_spotter(args)
+
+
+def record_rows(args: Any) -> None:
+    """What the rows of a training are goes to args.json, for those who decode with the checkpoint."""
+    trained = describe_rows(dataset_files(args.dataset or []))
+    if trained is not None:
+        args.sap_case, args.sap_stages = trained
 
 
 def choose_precision(args: Any) -> None:

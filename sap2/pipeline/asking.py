@@ -15,6 +15,7 @@ from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder, Heard, Prompt
 from sap2.pipeline.stages import stage_content
 from sap2.pipeline.utterances import Job, Utterance
+from sap2.spelling import recase_contexts
 
 
 class Hearing:
@@ -85,13 +86,17 @@ class Asker:
         encoder: makes token ids.
         engine: generates.
         systems: the system prompt of each stage.
+        cases: the case in which each stage is told the keywords (:data:`sap2.spelling.CASES`).
         max_new_tokens: longest reply.
     """
 
-    def __init__(self, encoder: Encoder, engine: Engine, systems: dict[str, str], max_new_tokens: int):
+    def __init__(
+        self, encoder: Encoder, engine: Engine, systems: dict[str, str], cases: dict[str, str], max_new_tokens: int
+    ):
         self.encoder = encoder
         self.engine = engine
         self.systems = systems
+        self.cases = cases
         self.max_new_tokens = max_new_tokens
 
     def first_prompt(self, stage: str, job: Job, audio_tokens: int) -> Prompt:
@@ -100,7 +105,7 @@ class Asker:
         Raises:
             InputError: what is wrong with it.
         """
-        content = job.content if job.content is not None else stage_content(stage, job.keywords)
+        content = self._content(stage, job.keywords, job.content)
         system = job.system if job.system is not None else self.systems[stage]
         return self.encoder.prompt(content, system, audio_tokens)
 
@@ -121,9 +126,11 @@ class Asker:
     def _prompt(self, stage: str, utterance: Utterance) -> Prompt:
         """That of the first stage is encoded already; the next one's depends on what stage one picked."""
         prompt, utterance.prompt = utterance.prompt, None
+        utterance.content = self._content(stage, utterance.keywords, utterance.job.content if prompt else None)
         if prompt is not None:
-            given = utterance.job.content
-            utterance.content = given if given is not None else stage_content(stage, utterance.keywords)
             return prompt
-        utterance.content = stage_content(stage, utterance.keywords)
         return self.encoder.prompt(utterance.content, self.systems[stage], utterance.heard.tokens)
+
+    def _content(self, stage: str, keywords: Sequence[str], given: str | None) -> str:
+        content = given if given is not None else stage_content(stage, keywords)
+        return recase_contexts(content, self.cases[stage])

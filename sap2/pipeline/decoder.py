@@ -16,8 +16,9 @@ from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.pruners import PruneOptions, Pruner, make_pruner
-from sap2.pipeline.stages import PRUNE, Reading, read_reply
+from sap2.pipeline.stages import Reading, read_reply
 from sap2.pipeline.utterances import Job, Outcome, Prepared, Utterance
+from sap2.prompts import PRUNE
 from sap2.pruning.bank import read_bank
 
 Item = TypeVar("Item")
@@ -31,6 +32,7 @@ class Decoder:
         stages: of :data:`sap2.pipeline.stages.STAGES`.
         max_new_tokens: longest reply of a stage.
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
+        case: in which the model is told the keywords, of :data:`sap2.spelling.CASES`; None: that of its training.
         engine: generates; None: ``generate`` of transformers.
         prune: how stage one is done, and its bank, which is read here; None: the model is asked.
         pruner: stage one, in place of that of ``prune``.
@@ -49,6 +51,7 @@ class Decoder:
         stages: Sequence[str],
         max_new_tokens: int,
         truncate_audio: bool = False,
+        case: str | None = None,
         engine: Engine | None = None,
         prune: PruneOptions | None = None,
         pruner: Pruner | None = None,
@@ -57,7 +60,9 @@ class Decoder:
         self.stages = tuple(stages)
         positions = loaded.model.config.text_config.max_position_embeddings
         self.encoder = Encoder(loaded.processor, positions, truncate_audio)
-        self._asker = Asker(self.encoder, engine or TransformersEngine(loaded), loaded.systems, max_new_tokens)
+        cases = {stage: case or loaded.cases[stage] or "keep" for stage in self.stages}
+        engine = engine or TransformersEngine(loaded)
+        self._asker = Asker(self.encoder, engine, loaded.systems, cases, max_new_tokens)
         prune = prune or PruneOptions()
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
         self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.stages[-1], self.bank)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sap2.errors import InputError
-from sap2.pipeline.stages import ASR, JOINT, PRUNE, content_stage, stage_content
-from sap2.prompts import AUDIO_TAG, parse_joint_reply, prune_reply
+from sap2.pipeline.stages import stage_content
+from sap2.prompts import ASR, AUDIO_TAG, JOINT, PRUNE, parse_joint_reply, prune_reply
 from sap2.rowfiles import read_rows
-from sap2.rows import Row, as_messages, as_utterance, lift_inline_audio, row_audios, row_id, row_keywords
+from sap2.rows import Row, as_messages, as_utterance, content_stage, lift_inline_audio, row_audios, row_id, row_keywords
 from sap2.text import clean_keywords, spoken_keywords
 
 

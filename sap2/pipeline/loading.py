@@ -39,6 +39,7 @@ class LoadedModel:
         model: the base model, in evaluation mode, with the adapters' layers in it.
         processor: with the tokenizer and the feature extractor.
         systems: the system prompt of each stage.
+        cases: the case of the rows that each stage was trained on (:mod:`sap2.trained`); None where it is not known.
         tower_shared: whether no adapter changes the audio tower, so that its output serves all stages.
 
     Raises:
@@ -56,6 +57,8 @@ class LoadedModel:
         model, folders = resolve_name(model), _folders(adapters)
         config, recorded = read_settings(model, adapters)
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
+        whole = {} if folders else _read_json(Path(model) / "args.json")
+        self.cases = {stage: recorded.get(stage, whole).get("sap_case") for stage in adapters}
         self.processor = SAP2Qwen2AudioProcessor.from_pretrained(
             model,
             sap_window_size=config.sap_window_size,
@@ -140,6 +143,8 @@ def read_settings(
     """
     model, folders = resolve_name(model), _folders(adapters)
     recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
+    for stage, args in recorded.items():
+        _check_stage(stage, folders[stage], args)
     config = SAP2Qwen2AudioConfig.from_pretrained(model)
     return apply_settings(config, resolve_settings({}, [*folders.values(), model])), recorded
 
@@ -163,18 +168,32 @@ def _read_args(folder: str) -> dict[str, Any]:
             f"trained model goes to --model)"
         )
     args_path = path / "args.json"
-    if not args_path.is_file():
-        return {}
-    try:
-        args = json.loads(args_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{args_path}: not JSON: {error}") from None
+    args = _read_json(args_path)
     expected = {"model_type": (MODEL_TYPE,), "template": (MODEL_TYPE, None), "use_chat_template": (True, None)}
     expected["response_prefix"] = ("", None)
     for name, allowed in expected.items():
         if name in args and args[name] not in allowed:
             raise InputError(f"{args_path}: {name} is {args[name]!r}; allowed: {allowed[0]!r}")
     return args
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+
+
+def _check_stage(stage: str, folder: str, args: Mapping[str, Any]) -> None:
+    """Refuse an adapter for a stage that its training had no rows of, where the checkpoint says which it had."""
+    trained = args.get("sap_stages") or []
+    if trained and stage not in trained:
+        raise InputError(
+            f"adapter {folder} was trained on rows of the stage {' and '.join(trained)}, and is given for the stage "
+            f"{stage}; allowed: an adapter of that stage (are the two swapped?)"
+        )
 
 
 def _system(args: Mapping[str, Any]) -> str:

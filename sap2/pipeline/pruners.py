@@ -23,9 +23,9 @@ from sap2.model.spotter import spelled_frames
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.loading import LoadedModel
-from sap2.pipeline.stages import ASKED, PRUNE
+from sap2.pipeline.stages import ASKED
 from sap2.pipeline.utterances import Utterance
-from sap2.prompts import parse_prune_reply
+from sap2.prompts import PRUNE, parse_prune_reply
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP, PRUNERS
 from sap2.pruning.bank import TermBank
 from sap2.pruning.calibration import Calibration

@@ -43,6 +43,7 @@ class PipelineOptions:
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         pruner, prune_top, prune_threshold, term_bank: see :class:`sap2.pipeline.pruners.PruneOptions`.
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
+        case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training.
         num_workers: threads that read audio ahead.
         overwrite: start afresh instead of going on with what ``result_path`` holds.
     """
@@ -64,6 +65,7 @@ class PipelineOptions:
     prune_threshold: float = PruneOptions.prune_threshold
     term_bank: str | None = None
     truncate_audio: bool = False
+    case: str | None = None
     num_workers: int = 4
     overwrite: bool = False
 
@@ -81,7 +83,7 @@ class PipelineOptions:
 
     def result_settings(self) -> dict[str, Any]:
         """What results of one file must have in common."""
-        names = ("model", "prune_adapter", "asr_adapter", "max_new_tokens", "torch_dtype", "truncate_audio")
+        names = ("model", "prune_adapter", "asr_adapter", "max_new_tokens", "torch_dtype", "truncate_audio", "case")
         return {
             "stages": ",".join(self.plan().stages),
             **{name: getattr(self, name) for name in names},
@@ -218,7 +220,12 @@ class _Worker:
         plan = options.plan()
         loaded = LoadedModel(options.model, plan.adapters, device, options.torch_dtype, options.attn_impl)
         self.decoder = Decoder(
-            loaded, plan.stages, options.max_new_tokens, options.truncate_audio, prune=options.prune_options()
+            loaded,
+            plan.stages,
+            options.max_new_tokens,
+            options.truncate_audio,
+            case=options.case,
+            prune=options.prune_options(),
         )
         if self.decoder.bank is not None and rank.is_first:
             print(f"{options.term_bank}: {self.decoder.bank}", file=sys.stderr)

@@ -8,21 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sap2.errors import InputError
-from sap2.prompts import (
-    ASR_PROMPT,
-    AUDIO_TAG,
-    JOINT_PROMPT,
-    PLAIN_ASR_PROMPT,
-    PRUNE_PROMPT,
-    asr_prompt,
-    joint_prompt,
-    parse_joint_reply,
-    prune_prompt,
-)
-from sap2.rows import find_contexts
+from sap2.prompts import ASR, AUDIO_TAG, JOINT, PRUNE, asr_prompt, joint_prompt, parse_joint_reply, prune_prompt
 from sap2.text import choose_listed
 
-PRUNE, ASR, JOINT = "prune", "asr", "joint"
 ASKED = "generate"
 """The pruner that asks the model."""
 STAGES = {
@@ -33,11 +21,6 @@ STAGES = {
 }
 """What ``--stages`` allows: transcribe with the list as it is, prune it first, both in one reply, prune only."""
 
-_HEADS = {
-    PRUNE: (PRUNE_PROMPT.partition("{context}")[0],),
-    ASR: (ASR_PROMPT.partition("{context}")[0], PLAIN_ASR_PROMPT.partition("{context}")[0]),
-    JOINT: (JOINT_PROMPT.partition("{context}")[0],),
-}
 _PROMPTS: dict[str, Callable[[Sequence[str]], str]] = {PRUNE: prune_prompt, ASR: asr_prompt, JOINT: joint_prompt}
 
 
@@ -100,13 +83,6 @@ def plan_stages(
 def stage_content(stage: str, keywords: Sequence[str]) -> str:
     """A user's turn: the audio's tag, and the stage's prompt with clean keywords."""
     return AUDIO_TAG + _PROMPTS[stage](keywords)
-
-
-def content_stage(content: str) -> str | None:
-    """The stage whose prompt a user's turn holds; None where the wording is the user's own."""
-    contexts = find_contexts(content)
-    before = content[: contexts[0].start] if contexts else content
-    return next((stage for stage, heads in _HEADS.items() if before.endswith(heads)), None)
 
 
 def read_reply(stage: str, reply: str, keywords: Sequence[str]) -> Reading:

@@ -16,14 +16,18 @@ from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
-from sap2.pipeline.stages import PRUNE, plan_stages
+from sap2.pipeline.stages import plan_stages
 from sap2.pipeline.types import Request, Segment, Transcript
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.pipeline.voice_activity import choose_detector
+from sap2.prompts import PRUNE
 from sap2.pruning.bank import TermBank
 from sap2.slides.sources import TimedKeywords
+from sap2.spelling import spell_as_listed
 from sap2.text import clean_keywords
 
+SPELLINGS = ("keywords", "model")
+"""How listed keywords are written in a transcript: as in the list, or as the model did."""
 _AHEAD = 4
 """Batches' worth of segments that are collected before they are put together by length."""
 
@@ -61,6 +65,9 @@ class Transcriber:
         max_segment_seconds: longest segment; None: what the model can hear (30 s for Qwen2-Audio).
         vad: what finds the speech: ``silero`` or ``energy`` (:mod:`sap2.pipeline.voice_activity`); None: Silero's
             network, or the energy where that cannot be loaded.
+        case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training,
+            where the checkpoint says it.
+        spelling: of the keywords in the transcript: ``keywords`` (as in the list) or ``model`` (as it replied).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         progress: show a bar with the real-time factor on stderr, where that is a terminal.
 
@@ -81,6 +88,8 @@ class Transcriber:
         max_new_tokens: int = 512,
         max_segment_seconds: float | None = None,
         vad: str | None = None,
+        case: str | None = None,
+        spelling: str = "keywords",
         torch_dtype: str | None = None,
         attn_impl: str | None = None,
         device: str | None = None,
@@ -89,9 +98,12 @@ class Transcriber:
         plan = plan_stages(stages, prune_adapter, asr_adapter, prune.names() if prune else ())
         if plan.stages == (PRUNE,):
             raise InputError("stages prune gives no transcript; allowed: asr, prune,asr, joint")
+        if spelling not in SPELLINGS:
+            raise InputError(f"spelling {spelling!r} is unknown; allowed: {', '.join(SPELLINGS)}")
+        self._spelling = spelling
         self._detect = choose_detector(vad)
         loaded = LoadedModel(os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
-        self._decoder = Decoder(loaded, plan.stages, max_new_tokens, prune=prune)
+        self._decoder = Decoder(loaded, plan.stages, max_new_tokens, case=case, prune=prune)
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
         self.progress = progress
@@ -185,7 +197,7 @@ class Transcriber:
     def _decode(self, recordings: Sequence[_Recording]) -> Iterator[Transcript]:
         pieces = [piece for recording in recordings for piece in recording.pieces]
         outcomes = self._decode_pieces(pieces)
-        segments = (_segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
+        segments = (self._segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
         for recording in recordings:
             own = list(itertools.islice(segments, len(recording.pieces)))
             yield Transcript.from_segments(recording.id, own, recording.seconds)
@@ -204,19 +216,20 @@ class Transcriber:
             outcomes[index] = outcome
         return [outcomes[index] for index in range(len(pieces))]
 
-
-def _segment(piece: _Piece, outcome: Outcome) -> Segment:
-    return Segment(
-        start=round(piece.start, 3),
-        end=round(piece.end, 3),
-        text=outcome.reading.text.strip(),
-        keywords=len(piece.job.keywords),
-        picked_keywords=outcome.reading.picked,
-        unlisted_keywords=outcome.reading.unlisted,
-        audio_tower_runs=outcome.audio_tower_runs,
-        seconds=outcome.seconds,
-        cut_off=outcome.cut_off,
-    )
+    def _segment(self, piece: _Piece, outcome: Outcome) -> Segment:
+        reading = outcome.reading
+        text = reading.text.strip()
+        return Segment(
+            start=round(piece.start, 3),
+            end=round(piece.end, 3),
+            text=spell_as_listed(text, reading.picked) if self._spelling == "keywords" else text,
+            keywords=len(piece.job.keywords),
+            picked_keywords=reading.picked,
+            unlisted_keywords=reading.unlisted,
+            audio_tower_runs=outcome.audio_tower_runs,
+            seconds=outcome.seconds,
+            cut_off=outcome.cut_off,
+        )
 
 
 def _shown(slides: Iterable[TimedKeywords], start: float, end: float, id: str) -> Iterator[str]:

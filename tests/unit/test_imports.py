@@ -21,6 +21,8 @@ RUN_THE_MODEL = {
 }
 """Commands of eval/ that run the model."""
 LIGHT = {
+    "spelling",
+    "trained",
     "compiling",
     "errors",
     "files",

@@ -16,8 +16,9 @@ from sap2.pipeline.batching import by_halves, plan_batches, read_ahead
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.items import BadRow, read_items
 from sap2.pipeline.pruners import read_pruning
-from sap2.pipeline.stages import content_stage, plan_stages, read_reply, stage_content
+from sap2.pipeline.stages import plan_stages, read_reply, stage_content
 from sap2.prompts import joint_reply, parse_prune_reply
+from sap2.rows import content_stage
 
 KEYWORDS = ["emily,", "Emily.", "wozniak", "none", "apple.", "x"]
 

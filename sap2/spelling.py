@@ -1,0 +1,72 @@
+"""Case and spelling: what a model was trained to read, and what a person wants to read. Standard library only.
+
+Slides write names with capitals; corpora and their lists are often lower case. A list is offered to a model in the
+case of its training, and the transcript is given back in the spelling of the slides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from sap2.prompts import START_OF_CONTEXT
+from sap2.rows import find_contexts
+
+CASES = ("keep", "lower", "upper")
+"""What is done to the case of a keyword."""
+
+_PART = re.compile(r"[^\W_]+")
+_JOINT = r"[\s'’\-.&/+]*"
+_MIN_LETTERS = 2
+
+
+def apply_case(text: str, case: str) -> str:
+    """The text in that case."""
+    return {"keep": text, "lower": text.lower(), "upper": text.upper()}[case]
+
+
+def recase_contexts(content: str, case: str) -> str:
+    """A user's turn with the keywords of its contexts in that case, and all else as it stands."""
+    for context in reversed(find_contexts(content)):
+        start = context.start + len(START_OF_CONTEXT)
+        end = start + len(context.body)
+        content = content[:start] + apply_case(context.body, case) + content[end:]
+    return content
+
+
+def spell_as_listed(text: str, keywords: Iterable[str]) -> str:
+    """A transcript in which the listed keywords are written as in the list.
+
+    A keyword is found whatever its case, and whatever stands between its parts ("gpt 4" for "GPT-4"). A word that
+    the model wrote with a capital among small letters is left as it is.
+
+    >>> spell_as_listed("steve wozniak met gpt 4", ["Wozniak", "GPT-4"])
+    'steve Wozniak met GPT-4'
+    """
+    pattern, spellings = keyword_pattern(keywords)
+    if pattern is None:
+        return text
+
+    def spelt(match: re.Match[str]) -> str:
+        said = match.group()
+        return spellings[_key(said)] if said in (said.lower(), said.upper()) else said
+
+    return pattern.sub(spelt, text)
+
+
+def keyword_pattern(keywords: Iterable[str]) -> tuple[re.Pattern[str] | None, dict[str, str]]:
+    """A pattern that finds the keywords in a transcript, the longest first, and their spellings by :func:`key <_key>`.
+
+    Keywords with fewer than two letters and digits ("C++") are left out: they would be found in other words' places.
+    """
+    spellings: dict[str, str] = {}
+    for keyword in keywords:
+        if len(_key(keyword)) >= _MIN_LETTERS:
+            spellings.setdefault(_key(keyword), keyword)
+    forms = sorted(spellings.values(), key=lambda keyword: -len(_key(keyword)))
+    alternatives = "|".join(_JOINT.join(map(re.escape, _PART.findall(keyword))) for keyword in forms)
+    return (re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE) if forms else None), spellings
+
+
+def _key(text: str) -> str:
+    return "".join(_PART.findall(text)).casefold()

@@ -1,0 +1,79 @@
+"""Case and spelling: what a training's rows are, lists in its case, transcripts in the spelling of the slides."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pipeline_rows import prune_row, write_jsonl
+
+from sap2.pipeline.stages import stage_content
+from sap2.prompts import joint_reply
+from sap2.spelling import apply_case, recase_contexts, spell_as_listed
+from sap2.trained import dataset_files, describe_rows
+
+
+def row(stage, keywords, reply):
+    return prune_row(content=stage_content(stage, keywords), reply=reply)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row("asr", ["emily"], "hi emily")], ("lower", ["asr"])),
+        ([row("prune", ["emily"], "none"), row("asr", [], "hi")], ("lower", ["asr", "prune"])),
+        ([row("joint", ["emily"], joint_reply(["emily"], "hi emily"))], ("lower", ["joint"])),
+        ([row("asr", ["Emily"], "Hi Emily.")], ("keep", ["asr"])),
+        ([row("asr", ["EMILY"], "HI EMILY")], ("upper", ["asr"])),
+        ([row("asr", ["emily"], "hi emily")] * 500 + [row("asr", [], "I")], ("lower", ["asr"])),
+        ([prune_row(content="<audio>What is said?", reply="hi"), row("asr", [], "hi")], ("lower", [])),
+        ([{"query": "<audio>/A.wav</audio>Transcribe speech to text.", "response": "hi"}], ("lower", ["asr"])),
+        ([row("asr", [], "沃兹")], None),
+    ],
+)
+def test_rows_are_described(tmp_path, rows, expected):
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert describe_rows(dataset_files([f"{path}#200", "some/hub-dataset"])) == expected
+
+
+def test_only_the_keywords_of_a_turn_change_their_case():
+    content = "<audio>Say It: <|startofcontext|>Emily, NeXT<|endofcontext|> Or <|startofcontext|><|endofcontext|>."
+    lower = "<audio>Say It: <|startofcontext|>emily, next<|endofcontext|> Or <|startofcontext|><|endofcontext|>."
+    assert recase_contexts(content, "lower") == lower
+    assert recase_contexts(content, "keep") == content
+    assert apply_case("NeXT", "upper") == "NEXT"
+
+
+@pytest.mark.parametrize(
+    ("text", "keywords", "expected"),
+    [
+        ("steve wozniak left next for gpt 4", ["Wozniak", "NeXT", "GPT-4"], "steve Wozniak left NeXT for GPT-4"),
+        ("the gpt-4 and gpt4 and gpt 40", ["GPT-4"], "the GPT-4 and GPT-4 and gpt 40"),
+        ("STEVE WOZNIAK", ["Steve Wozniak"], "Steve Wozniak"),
+        ("Wozniak said WOZNIAK", ["wozniak"], "Wozniak said wozniak"),
+        ("o'reilly and oreilly met", ["O’Reilly"], "O’Reilly and O’Reilly met"),
+        ("new york city is in new york", ["New York", "New York City"], "New York City is in New York"),
+        ("the nexts and annex", ["NeXT"], "the nexts and annex"),
+        ("see c and r", ["C++", "R"], "see c and r"),
+        ("zürich", ["ZÜRICH"], "ZÜRICH"),
+        ("hi", [], "hi"),
+        ("a\\1 b", ["A.B"], "a\\1 b"),
+    ],
+)
+def test_keywords_are_written_as_on_the_slides(text, keywords, expected):
+    assert spell_as_listed(text, keywords) == expected
+
+
+def test_swift_s_arguments_record_what_the_rows_are(tmp_path):
+    from types import SimpleNamespace
+
+    from sap2.ms_swift.arguments import record_rows
+
+    path = write_jsonl(tmp_path / "rows.jsonl", [row("asr", ["emily"], "hi emily")])
+    args = SimpleNamespace(dataset=[path])
+    record_rows(args)
+    assert (args.sap_case, args.sap_stages) == ("lower", ["asr"])
+    json.dumps(vars(args))
+    unknown = SimpleNamespace(dataset=["hub/name"])
+    record_rows(unknown)
+    assert vars(unknown) == {"dataset": ["hub/name"]}
