@@ -94,8 +94,9 @@ class ResultFiles:
                 before = json.loads(content)
             except ValueError:
                 raise InputError(f"{self.path} was not written by sap2 pipeline; --overwrite replaces it") from None
-            # a setting that an earlier version did not record is taken for the same
-            names = sorted(name for name in before if before[name] != settings.get(name))
+            # weights that an earlier version did not record are taken for the same
+            old = {**{name: settings[name] for name in settings if name.endswith("_weights")}, **before}
+            names = sorted(name for name in {*old, *settings} if old.get(name) != settings.get(name))
             if names:
                 said = ", ".join(f"{name} {before.get(name)!r} (now {settings.get(name)!r})" for name in names)
                 raise InputError(f"{self.path} was written with other settings: {said}; --overwrite starts afresh")

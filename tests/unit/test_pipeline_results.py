@@ -102,6 +102,8 @@ def test_what_was_made_with_other_settings_is_not_mixed(tmp_path):
     files.close()
     with pytest.raises(ValueError, match=r"other settings: stages 'asr' \(now 'joint'\); --overwrite starts afresh"):
         open_files(path, {"model": "m", "stages": "joint"})
+    with pytest.raises(ValueError, match=r"other settings: pruner None \(now 'spot'\)"):
+        open_files(path, {"model": "m", "stages": "asr", "pruner": "spot"})
     files = open_files(path, {"model": "m", "stages": "joint"}, overwrite=True)
     assert files.done([]) == set()
     files.close()
