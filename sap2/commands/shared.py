@@ -183,6 +183,19 @@ def print_report(report: object, *outputs: str | os.PathLike[str] | None) -> Non
     print(report, file=sys.stderr if taken else sys.stdout)
 
 
+def add_slide_options(parser: argparse.ArgumentParser) -> None:
+    """``--language``, ``--common-words`` and ``--notes``: what of slides are keywords."""
+    parser.add_argument(
+        "--language",
+        default="en",
+        metavar="CODE",
+        help="language whose 5,000 most frequent words are no keywords of slides; other than en with the package "
+        "wordfreq; none: all words may be keywords (default: %(default)s)",
+    )
+    parser.add_argument("--common-words", metavar="FILE", help="words that are no keywords, one a line, instead")
+    parser.add_argument("--notes", action="store_true", help="take the speaker's notes of PPTX slides too")
+
+
 def add_normalizer(parser: argparse.ArgumentParser) -> None:
     """``--normalizer``, as in the evaluation."""
     parser.add_argument(

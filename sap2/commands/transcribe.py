@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sap2.commands.pipeline import add_model_arguments
+from sap2.commands.shared import add_slide_options
 from sap2.errors import InputError
 from sap2.files import STDOUT, atomic_write, check_writable, is_standard_output
 from sap2.pipeline.subtitles import FORMATS, format_transcript
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sap2 transcribe``."""
-    parser.add_argument("audio", help="recording of any length; what libsndfile or librosa reads")
+    parser.add_argument("audio", help="recording or video of any length and format")
     add_model_arguments(parser)
     parser.add_argument(
         "--keywords",
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest", metavar="FILE", help="rows with audio, start, end, slide: which slide was shown when"
     )
     parser.add_argument("--max-keywords", type=int, metavar="N", help="keywords of a deck at most (0: all)")
-    parser.add_argument("--common-words", metavar="FILE", help="words that are no keywords of slides, one a line")
+    add_slide_options(parser)
     parser.add_argument("--ocr", choices=("auto", "never", "always"), default="auto", help="of PDF pages without text")
     parser.add_argument("--max-segment-seconds", type=float, metavar="S", help="default: what the model hears, 30 s")
     parser.add_argument(
@@ -83,7 +84,9 @@ def _request(args: argparse.Namespace) -> Request:
     from sap2.slides.sources import KeywordOptions, read_keywords, read_slide_times
 
     cap = {} if args.max_keywords is None else {"max_keywords": args.max_keywords}
-    options = KeywordOptions(common_words=args.common_words, ocr=args.ocr, **cap)
+    options = KeywordOptions(
+        language=args.language, common_words=args.common_words, ocr=args.ocr, notes=args.notes, **cap
+    )
     if args.max_keywords is not None and args.max_keywords < 0:
         raise InputError(f"--max_keywords {args.max_keywords}: allowed: from 0")
     if args.manifest is not None:

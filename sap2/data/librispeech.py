@@ -28,7 +28,7 @@ from sap2.files import atomic_write
 from sap2.progress import progress
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
-from sap2.slides.keywords import read_words
+from sap2.slides.common import read_words
 from sap2.tables import BiasingEntry, check_id, read_table
 from sap2.text import clean_keywords, clean_text
 

@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sap2.audio import true_seconds
-from sap2.commands.shared import check_output, count, positive, print_report
+from sap2.commands.shared import add_slide_options, check_output, count, positive, print_report
 from sap2.data.cutting import Cut, cut_all
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError
 from sap2.progress import progress
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
+from sap2.slides.common import ENGLISH, common_words
 from sap2.slides.decks import OCR_MODES, read_deck
-from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, read_words, slide_keywords
+from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, slide_keywords
 from sap2.slides.manifest import Entry, read_manifest
 from sap2.slides.neighbours import nearest_slides
 from sap2.slides.sources import read_list
@@ -37,9 +38,10 @@ class TalkOptions:
         deck: slides of the rows that name none.
         keyword_list: a file of keywords, which are taken as they stand, for all rows, before those of slides.
         slides: with a slide number in a row, take this many slides: its own and the nearest; 0 takes the whole deck.
-        common_words: a file of common words, the most common first, to be dropped from slides.
+        language: whose common words are dropped from slides: ``en``, another one (with wordfreq), or ``none``.
+        common_words: a file of such words instead.
         max_keywords: cap of the keywords from slides in one row, the rarest stay; 0 keeps all.
-        ocr: see :func:`sap2.slides.decks.read_deck`.
+        ocr, notes: see :func:`sap2.slides.decks.read_deck`.
         case: ``keep`` or ``lower``, of transcripts and keywords.
         audio_dir: where pieces are cut to; needed when a row has a start or an end.
         workers: processes that cut audio.
@@ -48,9 +50,11 @@ class TalkOptions:
     deck: str | None = None
     keyword_list: str | None = None
     slides: int = 0
+    language: str = ENGLISH
     common_words: str | None = None
     max_keywords: int = DEFAULT_CAP
     ocr: str = "auto"
+    notes: bool = False
     case: str = "keep"
     audio_dir: str | None = None
     workers: int = 1
@@ -87,7 +91,7 @@ def convert_talks(
     options = options or TalkOptions()
     entries = read_manifest(manifest)
     report = TalksReport()
-    common = frozenset(read_words(options.common_words)) if options.common_words else frozenset()
+    common = common_words(options.language, options.common_words)
     listed = read_list(options.keyword_list) if options.keyword_list else []
     decks = _read_decks(entries, options, common, report)
     audios = _audios(entries, options, report)
@@ -127,7 +131,7 @@ def _read_decks(
     for path, where in progress(sorted(first.items()), "reading slides", unit="deck"):
         if not Path(path).exists():
             raise InputError(f"{where}: no slides at {path}")
-        decks[path] = slide_keywords(read_deck(path, options.ocr), common)
+        decks[path] = slide_keywords(read_deck(path, options.ocr, options.notes), common)
         report.decks += 1
         report.slides += len(decks[path])
     return decks
@@ -181,7 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slides", type=count, default=0, metavar="N", help="own slide and nearest, N in all; 0: whole deck"
     )
-    parser.add_argument("--common-words", metavar="FILE", help="words that are no keywords, one a line")
+    add_slide_options(parser)
     parser.add_argument(
         "--max-keywords", type=count, default=DEFAULT_CAP, metavar="N", help="default: %(default)s; 0: all"
     )

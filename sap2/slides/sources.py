@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sap2.errors import InputError, print_note
 from sap2.prompts import OTHER_SEPARATORS
+from sap2.slides.common import ENGLISH, common_words
 from sap2.slides.decks import DECK_SUFFIXES, read_deck
-from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, extract_keywords, read_words, slide_keywords
+from sap2.slides.keywords import DEFAULT_CAP, choose_rarest, extract_keywords, slide_keywords
 from sap2.slides.manifest import Entry, read_manifest
 from sap2.tables import read_keyword_list, read_text
 from sap2.text import clean_keywords
@@ -35,13 +36,17 @@ class KeywordOptions:
 
     Attributes:
         max_keywords: cap for a whole deck, or for the slides of one manifest row; the rarest stay; 0 keeps all.
-        common_words: a file of words that are no keywords, one a line.
-        ocr: of PDF pages without text: auto, never, always.
+        language: whose common words are no keywords: ``en``, another one (with wordfreq), or ``none``.
+        common_words: a file of such words, one a line, instead.
+        ocr: see :func:`sap2.slides.decks.read_deck`.
+        notes: take the speaker's notes of PPTX slides too.
     """
 
     max_keywords: int = DEFAULT_CAP
+    language: str = ENGLISH
     common_words: str | None = None
     ocr: str = "auto"
+    notes: bool = False
 
 
 def read_keywords(source: str, options: KeywordOptions | None = None) -> list[str]:
@@ -66,7 +71,9 @@ def read_keywords(source: str, options: KeywordOptions | None = None) -> list[st
     if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         return read_list(path, options)
     common = _common_words(options)
-    return choose_rarest(slide_keywords(read_deck(path, options.ocr), common), common, options.max_keywords)
+    return choose_rarest(
+        slide_keywords(read_deck(path, options.ocr, options.notes), common), common, options.max_keywords
+    )
 
 
 def read_list(path: str | os.PathLike[str], options: KeywordOptions | None = None) -> list[str]:
@@ -133,7 +140,7 @@ def read_slide_times(
 
     def slides_of(path: str) -> list[list[str]]:
         if path not in decks:
-            decks[path] = slide_keywords(read_deck(path, options.ocr), common)
+            decks[path] = slide_keywords(read_deck(path, options.ocr, options.notes), common)
         return decks[path]
 
     return [
@@ -163,4 +170,4 @@ def _same_file(first: Path, second: str | os.PathLike[str]) -> bool:
 
 
 def _common_words(options: KeywordOptions) -> frozenset[str]:
-    return frozenset(read_words(options.common_words)) if options.common_words else frozenset()
+    return common_words(options.language, options.common_words)

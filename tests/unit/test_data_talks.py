@@ -24,7 +24,7 @@ SLIDE = """Future Work And Open Problems
 @pytest.fixture
 def folder(tmp_path):
     sf.write(tmp_path / "talk.wav", np.full(16_000 * 4, 0.1), 16_000)
-    (tmp_path / "deck.txt").write_text("Emily Wozniak\fthe zeta of Kubernetes\f\fthe theta")
+    (tmp_path / "deck.txt").write_text("Steffi Wozniak\fthe zeta of Kubernetes\f\fthe theta")
     (tmp_path / "talks.csv").write_text(
         "id,audio,start,end,text,slides,slide\n"
         'u1,talk.wav,0,1.5,"Hi, I\'m Emily",deck.txt,1\n'
@@ -46,7 +46,7 @@ def test_a_manifest_with_slides(folder):
         "id": "u1",
         "audio": str(folder / "cut" / "u1.flac"),
         "text": "Hi, I'm Emily",
-        "keywords": ["Emily", "Wozniak"],
+        "keywords": ["Steffi", "Wozniak"],
         "start": 0.0,
         "end": 1.5,
         "slide": 0,
@@ -59,9 +59,9 @@ def test_a_manifest_with_slides(folder):
 
 
 def test_slides_around_and_whole_decks(folder):
-    assert convert(folder, slides=2)[1]["u2"].keywords == ("zeta", "Kubernetes", "Emily", "Wozniak")
-    assert convert(folder)[1]["u2"].keywords == ("Emily", "Wozniak", "zeta", "Kubernetes", "theta")
-    assert convert(folder, max_keywords=2)[1]["u2"].keywords == ("Emily", "Wozniak")
+    assert convert(folder, slides=2)[1]["u2"].keywords == ("zeta", "Kubernetes", "Steffi", "Wozniak")
+    assert convert(folder)[1]["u2"].keywords == ("Steffi", "Wozniak", "zeta", "Kubernetes", "theta")
+    assert convert(folder, max_keywords=2)[1]["u2"].keywords == ("Steffi", "Wozniak")
 
 
 def test_a_deck_and_a_list_for_all_rows(folder):
@@ -71,14 +71,14 @@ def test_a_deck_and_a_list_for_all_rows(folder):
         folder, deck=str(folder / "other.txt"), keyword_list=str(folder / "list.txt"), case="lower", slides=1
     )
     assert utterances["u3"].keywords == ("new york", "emily", "im_end", "omega")
-    assert utterances["u1"].keywords == ("new york", "emily", "im_end", "wozniak")
+    assert utterances["u1"].keywords == ("new york", "emily", "im_end", "steffi", "wozniak")
     assert utterances["u1"].text == "hi, i'm emily"
 
 
 def test_common_words_are_dropped(folder):
     (folder / "common.txt").write_text("zeta\ntheta\n")
     assert convert(folder, common_words=str(folder / "common.txt"))[1]["u2"].keywords == (
-        "Emily",
+        "Steffi",
         "Wozniak",
         "Kubernetes",
     )

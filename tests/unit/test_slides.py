@@ -7,8 +7,9 @@ from decks import pdf, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sap2.slides.common import read_words
 from sap2.slides.decks import read_deck
-from sap2.slides.keywords import choose_rarest, extract_keywords, read_words, slide_keywords, split_text
+from sap2.slides.keywords import choose_rarest, extract_keywords, slide_keywords, split_text
 from sap2.text import clean_keywords
 
 COMMON = {"joined", "friend", "run", "work", "problems", "apple", "future", "open", "kernels"}
@@ -116,7 +117,7 @@ def test_a_pptx_deck(tmp_path):
 
 
 def test_pictures_of_slides_through_ocr(tmp_path):
-    pytest.importorskip("rapidocr_onnxruntime")
+    pytest.importorskip("rapidocr")
     pytest.importorskip("pypdfium2")
     (tmp_path / "deck").mkdir()
     picture("Steve Wozniak").save(tmp_path / "deck" / "1.png")
@@ -148,11 +149,11 @@ def test_decks_that_cannot_be_read(tmp_path):
     [
         ("deck.pdf", "pypdfium2", "pypdfium2"),
         ("deck.pptx", "pptx", "python-pptx"),
-        ("deck.png", "rapidocr_onnxruntime", "rapidocr-onnxruntime"),
+        ("deck.png", "rapidocr", "rapidocr"),
     ],
 )
 def test_without_the_extra_the_error_says_what_to_install(tmp_path, monkeypatch, name, module_name, package):
-    from sap2.slides.decks import _ocr_engine
+    from sap2.slides.pictures import _ocr_engine
 
     _ocr_engine.cache_clear()
     (tmp_path / name).write_bytes(pdf(["x"]))
