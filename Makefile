@@ -1,6 +1,7 @@
 # make quickstart   install, make a tiny model and synthetic talks, train, decode, score (CPU, under 10 minutes)
 # make test         install and run all tests that need no GPU
 # make test-unit    only the quick ones
+# make test-transformers   the model's tests with the newest transformers that pyproject.toml allows
 # make lint         ruff and mypy
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := $(VENV)/bin/python -c "import deepspeed, librosa, peft, sap2.model.processing, swift.pipelines, swift.trainers"
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: quickstart test test-unit lint wheel clean
+.PHONY: quickstart test test-unit test-transformers lint wheel clean
 
 quickstart: $(VENV)/.base
 	PATH="$(abspath $(VENV))/bin:$$PATH" bash examples/quickstart.sh
@@ -22,6 +23,22 @@ test: $(VENV)/.dev
 
 test-unit: $(VENV)/.dev
 	$(VENV)/bin/pytest
+
+# An environment that has transformers of its own and everything else from the first one
+NEWEST := build/transformers-5.24.0
+MODEL_TESTS := $(addprefix tests/unit/test_,model.py model_weights.py model_generation.py model_training.py \
+	processing.py configuration.py encoder.py label_smoothing.py tiny_checkpoint.py)
+
+test-transformers: $(NEWEST)/.ready
+	$(NEWEST)/bin/python -m pytest $(MODEL_TESTS)
+
+$(NEWEST)/.ready: | $(VENV)/.dev
+	$(VENV)/bin/python -m venv --without-pip $(NEWEST)
+	$(PIP) --python $(NEWEST)/bin/python install --quiet --no-compile --no-deps transformers==$(patsubst \
+	    transformers-%,%,$(notdir $(NEWEST)))
+	$(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	    >$$($(NEWEST)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/first.pth
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

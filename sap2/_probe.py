@@ -56,7 +56,22 @@ def plugin():
     }
 
 
-for subject in (gpu, deepspeed, plugin):
+def names():
+    from sap2.relied_on import EVERYTHING, complaints
+
+    return {"count": len(EVERYTHING), "complaints": complaints()}
+
+
+def speech():
+    from sap2 import Transcriber
+    from sap2.tiny.speech import speak
+
+    said = "now wailtol gives the road again"
+    transcriber = Transcriber("sap2-tiny", prune_adapter="sap2-tiny-prune", asr_adapter="sap2-tiny-asr", device="cpu")
+    return {"said": said, "heard": transcriber.transcribe(speak(said), keywords=["wailtol", "emily"]).text}
+
+
+for subject in (gpu, deepspeed, plugin, names, speech):
     try:
         answer = subject()
     except BaseException as error:  # also SystemExit: whatever a package does, the next subject is asked

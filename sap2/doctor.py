@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sap2 import _autoload
+from sap2.caches import caches, unwritable
 
 DISTRIBUTION = "sap2-asr"
 PTH_NAME = "sap2_autoload.pth"
@@ -47,11 +48,15 @@ def diagnose(probe_seconds: float = PROBE_SECONDS) -> list[Finding]:
     facts = probe(probe_seconds)
     return [
         *check_packages(),
+        *check_ms_swift_requirements(),
+        *check_caches(),
         *check_gpu(facts),
         *check_deepspeed(facts),
         *check_command(),
         *check_autoload(),
         *check_plugin(facts),
+        *check_names(facts),
+        *check_speech(facts),
     ]
 
 
@@ -76,7 +81,7 @@ def probe(seconds: float = PROBE_SECONDS) -> dict[str, Any]:
     for line in output.splitlines():
         if line.startswith("SAP2-PROBE "):
             facts.update(json.loads(line.removeprefix("SAP2-PROBE ")))
-    for subject in ("gpu", "deepspeed", "plugin"):
+    for subject in ("gpu", "deepspeed", "plugin", "names", "speech"):
         facts.setdefault(subject, {"error": ending})
     return facts
 
@@ -103,7 +108,7 @@ def check_packages() -> Iterator[Finding]:
     yield _compare(Requirement(f"python{python_range}"), platform.python_version())
     for line in distribution.requires or []:
         requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        if not _is_extra(requirement):
             yield _compare(requirement, _installed_version(requirement.name))
 
 
@@ -127,6 +132,33 @@ def _compare(requirement: Any, version: str | None) -> Finding:
 
 def _install(what: str) -> str:
     return f"{Path(sys.executable).name} -m pip install '{what}'"
+
+
+def check_ms_swift_requirements() -> Iterator[Finding]:
+    """What ms-swift itself asks for; one line where all is well."""
+    try:
+        lines = metadata.requires("ms-swift") or []
+        from packaging.requirements import Requirement
+    except (metadata.PackageNotFoundError, ImportError):
+        return  # said above
+    needed = [requirement for requirement in map(Requirement, lines) if not _is_extra(requirement)]
+    findings = [_compare(requirement, _installed_version(requirement.name)) for requirement in needed]
+    bad = [finding._replace(subject=f"{finding.subject} (ms-swift)") for finding in findings if finding.level != OK]
+    yield from bad or [Finding(OK, "ms-swift's needs", f"{len(findings)} packages in the versions that it asks for")]
+
+
+def _is_extra(requirement: Any) -> bool:
+    return requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
+
+
+def check_caches() -> Iterator[Finding]:
+    """Training writes its rows to a cache in the home directory, which may be read-only."""
+    bad = unwritable()
+    for cache, reason in bad:
+        advice = f"export {cache.variable}=<a folder that can be written>"
+        yield Finding(PROBLEM, "cache", f"{cache.folder} of {cache.user} cannot be written ({reason})", advice)
+    if not bad:
+        yield Finding(OK, "caches", ", ".join(str(cache.folder) for cache in caches()))
 
 
 def check_command() -> Iterator[Finding]:
@@ -172,6 +204,32 @@ def check_plugin(facts: dict[str, Any]) -> Iterator[Finding]:
         missing = "its flags" if plugin["model_type"] else MODEL_TYPE
         reason = f": {plugin['reason']}" if plugin.get("reason") else ""
         yield Finding(PROBLEM, "plugin", f"ms-swift does not know {missing}{reason}", REINSTALL)
+
+
+def check_names(facts: dict[str, Any]) -> Iterator[Finding]:
+    """Undocumented names of other packages that are used (:mod:`sap2.relied_on`)."""
+    names = facts["names"]
+    if "error" in names:
+        yield Finding(PROBLEM, "names", names["error"], "mend what is above first")
+        return
+    for complaint in names["complaints"]:
+        yield Finding(PROBLEM, "names", complaint, "install the versions of constraints.txt")
+    if not names["complaints"]:
+        yield Finding(OK, "names", f"{names['count']} undocumented names of other packages are as expected")
+
+
+def check_speech(facts: dict[str, Any]) -> Iterator[Finding]:
+    """The model that comes along hears two seconds of speech."""
+    speech = facts["speech"]
+    if "error" in speech:
+        yield Finding(PROBLEM, "speech", speech["error"], "mend what is above first")
+        return
+    said, heard = speech["said"], speech["heard"]
+    if len(set(said.split()) & set(heard.split())) >= len(said.split()) - 1:
+        yield Finding(OK, "speech", f"sap2-tiny heard: {heard}")
+    else:
+        state = f"sap2-tiny heard {heard!r} where {said!r} was said"
+        yield Finding(PROBLEM, "speech", state, "install the versions of constraints.txt")
 
 
 def check_gpu(facts: dict[str, Any]) -> Iterator[Finding]:

@@ -12,10 +12,7 @@ from transformers import (
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioPreTrainedModel,
 )
-from transformers.conversion_mapping import (
-    get_checkpoint_conversion_mapping,
-    register_checkpoint_conversion_mapping,
-)
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioModel
 
@@ -27,7 +24,7 @@ from sap2.model.merging import Source, fill_placeholders
 from sap2.model.outputs import SAP2CausalLMOutput, SAP2ModelOutput
 from sap2.model.pooling import SpeechDrivenPooling
 from sap2.model.spotter import KeywordSpotter, SpotterLinear, spotting_loss
-from sap2.model.weights import check_loaded
+from sap2.model.weights import check_loaded, hub_renamings
 
 _PER_AUDIO = tuple(name for name in Audios._fields if name != "transcripts")
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
@@ -331,7 +328,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
 
 def _register() -> None:
     """Load and save with the names of the hub's tensors (transformers renames them only for classes it knows)."""
-    mapping = get_checkpoint_conversion_mapping("qwen2_audio")
+    mapping = hub_renamings()
     for name in (SAP2Qwen2AudioForConditionalGeneration.__name__, SAP2Qwen2AudioConfig.model_type):
         register_checkpoint_conversion_mapping(name, mapping, overwrite=True)
     # where trainers look up whether labels are shifted (label smoothing)

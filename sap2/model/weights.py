@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from transformers.core_model_loading import WeightRenaming
+
 from sap2.errors import InputError
 
 POOLING = "context_pooling."
 """In the names of the pooling layer's tensors."""
 AROUND = ".spotter.around."
 """And of those of the spotter's middle layer."""
+HUB_NAMES = {
+    "language_model.model": "model.language_model",
+    "language_model.lm_head": "lm_head",
+    "audio_tower": "model.audio_tower",
+    "multi_modal_projector": "model.multi_modal_projector",
+}
+"""Beginnings of the names in checkpoints of Qwen2-Audio, and what they are in the model."""
+
+
+def hub_renamings() -> list[WeightRenaming]:
+    """For transformers, which keeps a list of its own for its own class: written for the modules of that class, it
+    has changed with them (5.23), and checkpoints have not."""
+    return [WeightRenaming(f"^{source}", target) for source, target in HUB_NAMES.items()]
 
 
 def check_loaded(source: str, names: Collection[str], info: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Flags: ms-swift's ``BaseArguments``, from which the arguments of every command are made, with those of SAP²."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,6 +125,7 @@ def patch_methods(base: type) -> None:
     _wrap_methods(base)
     init_model_info = base._init_model_info
 
+    @functools.wraps(init_model_info)
     def checked_model_info(self):
         from sap2.ms_swift.loader import environment_settings
 
@@ -143,14 +145,17 @@ def _wrap_methods(cls: type) -> None:
         cls.get_template,
     )
 
+    @functools.wraps(get_model_kwargs)
     def kwargs_with_settings(self):
         return {**get_model_kwargs(self), **model_kwargs(self)}
 
+    @functools.wraps(init_mixed_precision)
     def chosen_precision(self):
         if self.model_type == MODEL_TYPE:
             choose_precision(self)
         init_mixed_precision(self)
 
+    @functools.wraps(get_template)
     def counting_template(self, *args, **kwargs):
         if self.model_type == MODEL_TYPE and self.use_chat_template is None:
             self.use_chat_template = True  # an args.json that does not say so; the engine takes None for false

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sap2.caches import unwritable
 from sap2.errors import InputError
 from sap2.model.settings import MODEL_TYPE
 
@@ -32,7 +33,7 @@ def check_supported(args: Any) -> None:
     Raises:
         InputError: names the flag, the reason and what is allowed.
     """
-    for checks in (_check_task, _check_decoding, _check_export, _check_training, _check_packages):
+    for checks in (_check_task, _check_decoding, _check_export, _check_training, _check_packages, _check_caches):
         for message in checks(args):
             raise InputError(message)
 
@@ -108,6 +109,15 @@ def _check_packages(args: Any) -> Iterator[str]:
         if package and not _is_installed(_MODULES.get(package, package.replace("-", "."))):
             instead = "--attn_impl sdpa" if name == "attn_impl" else f"no --{name}"
             yield f"--{name} {value} needs the package {package} (pip install {package}) and a GPU; or: {instead}"
+
+
+def _check_caches(args: Any) -> Iterator[str]:
+    if getattr(args, "dataset", None) or getattr(args, "val_dataset", None):
+        for cache, reason in unwritable():
+            yield (
+                f"the cache of {cache.user}, {cache.folder}, cannot be written ({reason}); "
+                f"allowed: {cache.variable}=<a folder that can> in the environment"
+            )
 
 
 def _is_installed(module: str) -> bool:

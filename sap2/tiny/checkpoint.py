@@ -196,12 +196,9 @@ def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
     transformers' own ``save_pretrained`` writes ``language_model.model.model.…`` for this class instead.
     """
-    renames = {
-        "lm_head.": "language_model.lm_head.",
-        "model.language_model.": "language_model.model.",
-        "model.audio_tower.": "audio_tower.",
-        "model.multi_modal_projector.": "multi_modal_projector.",
-    }
+    from sap2.model.weights import HUB_NAMES
+
+    renames = {f"{model}.": f"{hub}." for hub, model in HUB_NAMES.items()}
     renamed = {}
     for name, tensor in state.items():
         prefix = next((prefix for prefix in renames if name.startswith(prefix)), None)

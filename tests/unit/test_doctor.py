@@ -23,6 +23,8 @@ HEALTHY = {
     },
     "deepspeed": {"accelerator": "cuda", "variable": None, "cuda_home": "/usr/local/cuda", "nvcc": "/bin/nvcc"},
     "plugin": {"model_type": True, "flags": ["sap_window_size"], "reason": ""},
+    "names": {"count": 3, "complaints": []},
+    "speech": {"said": "now the road", "heard": "now the road"},
 }
 NO_GPU = {"devices": [], "built_for": None, "driver": False, "bf16": False}
 
@@ -225,7 +227,8 @@ def test_probe_survives_what_is_broken(tmp_path, monkeypatch, file, text, broken
     stub_stack(tmp_path, monkeypatch, **{file: text})
     facts = doctor.probe(60)
     assert message in facts[broken]["error"]
-    assert all("error" not in answer for subject, answer in facts.items() if subject != broken)
+    others = {"gpu", "deepspeed", "plugin"} - {broken}
+    assert all("error" not in facts[subject] for subject in others)
 
 
 def test_probe_does_not_hang(tmp_path, monkeypatch):
@@ -233,6 +236,52 @@ def test_probe_does_not_hang(tmp_path, monkeypatch):
     facts = doctor.probe(3)
     assert facts["plugin"]["error"] == "no answer within 3 s (--timeout raises the limit)"
     assert "error" not in facts["deepspeed"], "what was answered before counts"
+
+
+@pytest.mark.parametrize(
+    ("names", "levels_of", "text"),
+    [
+        ({"count": 3, "complaints": []}, [OK], "3 undocumented names"),
+        ({"count": 3, "complaints": ["a:b is gone", "c:d takes no e"]}, [PROBLEM, PROBLEM], "a:b is gone"),
+        ({"error": "ImportError: x"}, [PROBLEM], "ImportError: x"),
+    ],
+)
+def test_names(names, levels_of, text):
+    found = list(doctor.check_names(with_facts(names=names)))
+    assert [finding.level for finding in found] == levels_of
+    assert text in found[0].state
+
+
+@pytest.mark.parametrize(
+    ("speech", "level", "text"),
+    [
+        ({"said": "now the road", "heard": "now now the rod"}, OK, "heard: now now the rod"),
+        ({"said": "now the road", "heard": "e e e"}, PROBLEM, "heard 'e e e' where 'now the road' was said"),
+        ({"error": "InputError: x"}, PROBLEM, "InputError: x"),
+    ],
+)
+def test_speech(speech, level, text):
+    (finding,) = doctor.check_speech(with_facts(speech=speech))
+    assert finding.level == level and text in finding.state
+
+
+def test_caches(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "ms"))
+    assert [finding[:2] for finding in doctor.check_caches()] == [(OK, "caches")]
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "file" / "ms"))
+    (finding,) = doctor.check_caches()
+    assert finding.level == PROBLEM and "file/ms of ModelScope cannot be written" in finding.state
+    assert finding.advice == "export MODELSCOPE_CACHE=<a folder that can be written>"
+
+
+def test_what_ms_swift_needs(monkeypatch):
+    monkeypatch.setattr(metadata, "requires", lambda name: ["torch>=99", "numpy", "vllm>=1; extra == 'vllm'"])
+    (finding,) = doctor.check_ms_swift_requirements()
+    assert (finding.level, finding.subject) == (PROBLEM, "torch (ms-swift)")
+    monkeypatch.setattr(metadata, "requires", lambda name: ["numpy"])
+    assert [finding.level for finding in doctor.check_ms_swift_requirements()] == [OK]
 
 
 def run_doctor(monkeypatch, findings, json_output=False):
@@ -281,6 +330,6 @@ def test_the_whole_command():
     done = subprocess.run([sys.executable, "-m", "sap2.cli", "doctor", "--json"], capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["ok"] else 1)
-    assert {"gpu", "deepspeed", "plugin", "autoload"} <= {
+    assert {"gpu", "deepspeed", "plugin", "autoload", "names", "speech", "caches"} <= {
         finding["subject"].split()[0] for finding in report["findings"]
     }

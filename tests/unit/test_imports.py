@@ -23,6 +23,7 @@ RUN_THE_MODEL = {
 LIGHT = {
     "spelling",
     "trained",
+    "caches",
     "compiling",
     "errors",
     "files",

@@ -85,6 +85,20 @@ def test_a_part_may_be_named_where_all_is_frozen(parse):
     assert parse(SftArguments, *EVERYTHING_FROZEN[2:]).freeze_llm is False
 
 
+def test_a_read_only_home(parse, monkeypatch, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(blocked / "hf"))
+    message = r"the cache of datasets, .*file/hf/datasets, cannot be written \(.*\); allowed: HF_HOME="
+    with pytest.raises(InputError, match=message):
+        parse(SftArguments)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(blocked))
+    with pytest.raises(InputError, match=r"the cache of ModelScope, .*; allowed: MODELSCOPE_CACHE="):
+        parse(SftArguments)
+
+
 @pytest.mark.parametrize(("module", "found"), [("json", True), ("no_such_package", False), ("no_such.part", False)])
 def test_is_installed(module, found):
     assert refusals._is_installed(module) is found
