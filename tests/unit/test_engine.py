@@ -110,7 +110,8 @@ def test_a_batch_of_peft_mixes_them(named, ask, recordings):
 
 def test_the_shipped_adapters_name_single_layers():
     for name in ("sap2-tiny-asr", "sap2-tiny-prune"):
-        assert json.loads((FOLDER / name / "adapter_config.json").read_text())["modules_to_save"] == SPOTTER_LAYERS
+        saved = json.loads((FOLDER / name / "adapter_config.json").read_text())["modules_to_save"]
+        assert saved and set(saved) <= set(SPOTTER_LAYERS)
 
 
 # --- engines of other models
