@@ -56,6 +56,10 @@ def print_note(message: object) -> None:
     print(f"sap2: note: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
+class EngineError(RuntimeError):
+    """What generates the replies has failed for good, said in one line; the input may be well."""
+
+
 def input_error_line(error: BaseException) -> str:
     """The one line of an :class:`InputError`; a data-loader worker hands errors on as a whole traceback."""
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from sap2.commands.shared import positive, share
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP
@@ -17,6 +18,17 @@ EXIT_ROWS_FAILED = 1
 _STAGES = "asr | prune,asr | joint | prune (default: prune,asr with a prune adapter or a pruner, else asr)"
 _PRUNER = """stage one: generate (the model is asked; default), spot (the spotter looks for each keyword; needs no prune
 adapter), match (what the spotter reads is looked up), or several, such as spot+generate"""
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object, as an argparse type."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object, as in {{"tensor_parallel_size": 2}}')
+    return value
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +75,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: what the adapters were trained with, else the model's",
     )
     parser.add_argument("--attn-impl", help="attention implementation of transformers (default: its choice)")
+    parser.add_argument(
+        "--engine",
+        choices=("transformers", "vllm", "auto"),
+        default="transformers",
+        help="what generates the replies; auto: vLLM where it is installed and can run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--engine-args", type=json_object, metavar="JSON", help='arguments of vLLM, as in {"tensor_parallel_size": 2}'
+    )
     parser.add_argument("--device", help="of torch (default: the GPU if there is one)")
 
 

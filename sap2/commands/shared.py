@@ -17,11 +17,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from sap2.errors import InputError, debugging, print_error
+from sap2.errors import EngineError, InputError, debugging, print_error
 from sap2.files import check_writable, is_standard_output
 from sap2.rowfiles import FORMATS, row_format
 from sap2.text import NORMALIZERS
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -107,7 +108,8 @@ def run_module(module: str, prog: str, argv: Sequence[str] | None = None) -> int
 def run_bordered(command: Callable[[], int | None]) -> int:
     """Call a command and return its exit code; the one place where errors become a line on standard error.
 
-    Bad input (:class:`InputError`, or an OSError that names its file) is one line and code 2, Ctrl-C is code 130.
+    Bad input (:class:`InputError`, or an OSError that names its file) is one line and code 2, an engine that has died
+    one line and code 1, Ctrl-C is code 130.
     Anything else is a fault of ours and keeps its traceback, as all errors do with ``SAP2_DEBUG=1``. Characters that
     the terminal cannot show are escaped. A command that is terminated removes its half-made output before it ends.
     """
@@ -126,6 +128,11 @@ def run_bordered(command: Callable[[], int | None]) -> int:
             raise
         print_error(_file_error(error) if isinstance(error, OSError) else error)
         return EXIT_BAD_INPUT
+    except EngineError as error:
+        if debugging():
+            raise
+        print_error(error)
+        return EXIT_FAILED
 
 
 def _file_error(error: OSError) -> str:

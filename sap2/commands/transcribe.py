@@ -70,13 +70,15 @@ def transcribe_file(args: argparse.Namespace) -> Transcript:
         "case",
         "spelling",
     ]
-    names += ["torch_dtype", "attn_impl", "device"]
+    names += ["torch_dtype", "attn_impl", "device", "engine", "engine_args"]
     options = {name: getattr(args, name) for name in names}
     prune = PruneOptions(args.pruner, args.prune_top, args.prune_threshold, args.term_bank)
-    transcriber = Transcriber(args.model, args.prune_adapter, args.asr_adapter, prune=prune, **options, progress=True)
-    if transcriber.bank is not None:
-        print(f"{args.term_bank}: {transcriber.bank}", file=sys.stderr)
-    return transcriber.transcribe(request)
+    with Transcriber(
+        args.model, args.prune_adapter, args.asr_adapter, prune=prune, **options, progress=True
+    ) as transcriber:
+        if transcriber.bank is not None:
+            print(f"{args.term_bank}: {transcriber.bank}", file=sys.stderr)
+        return transcriber.transcribe(request)
 
 
 def _request(args: argparse.Namespace) -> Request:

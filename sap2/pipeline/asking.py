@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 
@@ -53,6 +54,14 @@ class Hearing:
                 torch.cuda.synchronize(states.device)  # for the time of the stage
             self.seconds += time.perf_counter() - start
         return self._states[key]
+
+    def take(self, rows: Sequence[int]) -> Hearing:
+        """Some of the audios, with what the tower has made of them already; its time and runs count from 0 there."""
+        taken = copy.copy(self)
+        taken._features, taken.mask = self._features[rows], self.mask[rows]
+        taken._states = {key: states[rows] for key, states in self._states.items()}
+        taken.seconds = 0.0
+        return taken
 
     def speech(self, stage: str) -> tuple[Tensor, Tensor]:
         """Speech embeddings (A, T, D) as the language model sees them with that stage's adapter, and mask (A, T)."""
@@ -115,16 +124,22 @@ class Asker:
         Raises:
             InputError: a keyword list is too long for the model.
         """
-        prompts = [self._prompt(stage, utterance) for utterance in utterances]
-        room = self.encoder.max_length - max(len(prompt.input_ids) for prompt in prompts)
-        embedded = hearing.embed(stage, self.encoder, prompts)
-        replies = self.engine.generate(stage, embedded, min(self.max_new_tokens, room))
+        embedded = hearing.embed(stage, self.encoder, [self.prompt(stage, utterance) for utterance in utterances])
+        replies = self.engine.generate(stage, embedded, min(map(self.room, embedded)))
         for utterance, reply in zip(utterances, replies, strict=True):
             utterance.note(stage, reply)
         return replies
 
-    def _prompt(self, stage: str, utterance: Utterance) -> Prompt:
-        """That of the first stage is encoded already; the next one's depends on what stage one picked."""
+    def room(self, prompt: EmbeddedPrompt) -> int:
+        """The longest reply to that prompt."""
+        return min(self.max_new_tokens, self.encoder.max_length - len(prompt.input_ids))
+
+    def prompt(self, stage: str, utterance: Utterance) -> Prompt:
+        """The stage's question. That of the first is encoded already; the next one's depends on what stage one picked.
+
+        Raises:
+            InputError: the keyword list is too long for the model.
+        """
         prompt, utterance.prompt = utterance.prompt, None
         utterance.content = self._content(stage, utterance.keywords, utterance.job.content if prompt else None)
         if prompt is not None:

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.batching import by_halves, read_ahead
-from sap2.pipeline.engines.base import Engine
+from sap2.pipeline.engines.base import ConcurrentEngine, Engine
 from sap2.pipeline.engines.transformers import TransformersEngine
+from sap2.pipeline.flow import Flow
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.pruners import PruneOptions, Pruner, make_pruner
-from sap2.pipeline.stages import Reading, read_reply
+from sap2.pipeline.stages import read_reply
 from sap2.pipeline.utterances import Job, Outcome, Prepared, Utterance
 from sap2.prompts import PRUNE
 from sap2.pruning.bank import read_bank
@@ -40,6 +41,7 @@ class Decoder:
     Attributes:
         bank: the terms that are looked for in every utterance, or None.
         asks_first: whether the first stage puts a question to the model.
+        engine_idle_seconds: how long a concurrent engine waited for audio in the last :meth:`stream`.
 
     Raises:
         InputError: the bank cannot be read, or the pruner does not fit the model.
@@ -58,11 +60,11 @@ class Decoder:
     ):
         self.loaded = loaded
         self.stages = tuple(stages)
-        positions = loaded.model.config.text_config.max_position_embeddings
-        self.encoder = Encoder(loaded.processor, positions, truncate_audio)
+        self.engine: Engine = engine or TransformersEngine(loaded)
+        self.encoder = Encoder(loaded.processor, self.engine.max_length, truncate_audio)
         cases = {stage: case or loaded.cases[stage] or "keep" for stage in self.stages}
-        engine = engine or TransformersEngine(loaded)
-        self._asker = Asker(self.encoder, engine, loaded.systems, cases, max_new_tokens)
+        self._asker = Asker(self.encoder, self.engine, loaded.systems, cases, max_new_tokens)
+        self.engine_idle_seconds = 0.0
         prune = prune or PruneOptions()
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
         self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.stages[-1], self.bank)
@@ -90,19 +92,15 @@ class Decoder:
             seconds[stage] = time.perf_counter() - start - (hearing.seconds - heard)
         seconds["audio"] = hearing.seconds
         share = {stage: round(value / len(utterances), 4) for stage, value in seconds.items()}
-        return [_outcome(utterance, share, hearing.tower_runs) for utterance in utterances]
+        return [utterance.outcome(share, hearing.tower_runs) for utterance in utterances]
 
     def _run_stage(self, stage: str, hearing: Hearing, utterances: Sequence[Utterance]) -> None:
         if stage == PRUNE:
             for utterance, found in zip(utterances, self._pruner.prune(hearing, utterances), strict=True):
-                utterance.keywords, utterance.unlisted = found.picked, found.unlisted
-                utterance.probabilities = {pick.keyword: round(pick.probability, 4) for pick in found.ranked}
-                utterance.text = found.reply.text if found.reply else ""
+                utterance.take_pruning(found)
             return
         for utterance, reply in zip(utterances, self._asker.ask(stage, hearing, utterances), strict=True):
-            reading = read_reply(stage, reply.text, utterance.keywords)
-            utterance.text, utterance.keywords = reading.text, reading.picked
-            utterance.unlisted = [*utterance.unlisted, *reading.unlisted]
+            utterance.take_reading(read_reply(stage, reply.text, utterance.keywords))
 
     def stream(
         self,
@@ -112,7 +110,8 @@ class Decoder:
         show: bool,
         unit: str,
     ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
-        """Decode batch by batch, reading the next one's audio in threads meanwhile.
+        """Decode batch by batch, reading the next one's audio in threads meanwhile; with a concurrent engine, utterance
+        by utterance (see :mod:`sap2.pipeline.flow`).
 
         Args:
             batches: of anything that ``job_of`` makes a job of.
@@ -121,36 +120,39 @@ class Decoder:
             unit: what an item is called there.
 
         Yields:
-            The items of a batch, each with its outcome or with the error that took its place. A batch that does not
-            fit the memory is tried again in halves.
+            Some items, each with its outcome or with the error that took its place. A batch that does not fit the
+            memory is tried again in halves.
+
+        Raises:
+            EngineError: the engine has died; what was done before has been yielded.
         """
-        prepared = read_ahead(batches, lambda item: self.prepare(job_of(item)), workers)
+        run = self._flow if isinstance(self.engine, ConcurrentEngine) else self._by_batches
         start, heard = time.perf_counter(), 0.0
         total = sum(map(len, batches))
         with tqdm(total=total, desc="decode", unit=f" {unit}", disable=None if show else True) as bar:
-            for batch, made in zip(batches, prepared, strict=True):
-                done = self._decode_good(made)
-                heard += sum(outcome.audio_seconds for outcome in done if isinstance(outcome, Outcome))
-                bar.update(len(batch))
+            for done in run(batches, lambda item: self.prepare(job_of(item)), workers):
+                heard += sum(outcome.audio_seconds for _, outcome in done if isinstance(outcome, Outcome))
+                bar.update(len(done))
                 if heard:
                     bar.set_postfix_str(f"real-time factor {(time.perf_counter() - start) / heard:.3f}")
-                yield list(zip(batch, done, strict=True))
+                yield done
+
+    def _flow(
+        self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int
+    ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
+        flow = Flow(self.loaded, self.stages, self._asker, self._pruner)
+        for done in flow.run(batches, prepare, workers):
+            self.engine_idle_seconds = flow.clock.idle
+            yield done
+
+    def _by_batches(
+        self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int
+    ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
+        for batch, made in zip(batches, read_ahead(batches, prepare, workers), strict=True):
+            yield list(zip(batch, self._decode_good(made), strict=True))
 
     def _decode_good(self, made: Sequence[Prepared | Exception]) -> list[Outcome | Exception]:
         """Outcomes of what could be prepared, and the errors of the rest in their places."""
         good = [item for item in made if isinstance(item, Prepared)]
         outcomes = iter(by_halves(good, self.decode) if good else [])
         return [next(outcomes) if isinstance(item, Prepared) else item for item in made]
-
-
-def _outcome(utterance: Utterance, seconds: dict[str, float], tower_runs: int) -> Outcome:
-    return Outcome(
-        replies=utterance.replies,
-        reading=Reading(utterance.text, utterance.keywords, utterance.unlisted),
-        probabilities=utterance.probabilities,
-        content=utterance.content,
-        seconds=seconds,
-        audio_tower_runs=tower_runs,
-        cut_off=utterance.cut_off,
-        audio_seconds=utterance.heard.seconds,
-    )

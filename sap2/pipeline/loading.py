@@ -14,9 +14,11 @@ from peft import PeftModel, get_peft_model_state_dict
 
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.model.listening import SAP2Qwen2AudioListener
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
+from sap2.pipeline.adapters import split_adapter
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
 from sap2.shipped import resolve_name
@@ -34,6 +36,8 @@ class LoadedModel:
         device: of torch; None: the GPU if there is one.
         dtype: one of :data:`DTYPES`; None: what the adapters were trained with, else the checkpoint's.
         attn_impl: attention implementation of transformers; None: its choice.
+        language_model: False leaves it out, with its part of the adapters: the model then hears, pools and embeds, and
+            an engine that holds the language model itself generates.
 
     Attributes:
         model: the base model, in evaluation mode, with the adapters' layers in it.
@@ -41,6 +45,8 @@ class LoadedModel:
         systems: the system prompt of each stage.
         cases: the case of the rows that each stage was trained on (:mod:`sap2.trained`); None where it is not known.
         tower_shared: whether no adapter changes the audio tower, so that its output serves all stages.
+        halves: the two halves of the adapter of each stage, where the language model was left out.
+        path: folder or hub name of the model.
 
     Raises:
         InputError: a folder is not an adapter, the adapters do not fit each other or the model.
@@ -53,8 +59,10 @@ class LoadedModel:
         device: str | None = None,
         dtype: str | None = None,
         attn_impl: str | None = None,
+        language_model: bool = True,
     ):
         model, folders = resolve_name(model), _folders(adapters)
+        self.path = model
         config, recorded = read_settings(model, adapters)
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
         whole = {} if folders else _read_json(Path(model) / "args.json")
@@ -67,21 +75,25 @@ class LoadedModel:
         )
         config.sap_context_token_id = self.processor.context_token_id
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        base = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(
+        dtype = _choose_dtype(dtype, folders, recorded, config)
+        self.halves = {} if language_model else {stage: split_adapter(folder) for stage, folder in folders.items()}
+        hearing = {stage: halves.hearing for stage, halves in self.halves.items() if halves.hearing is not None}
+        applied = folders if language_model else hearing
+        base = (SAP2Qwen2AudioForConditionalGeneration if language_model else SAP2Qwen2AudioListener).from_pretrained(
             model,
             config=config,
-            dtype=_choose_dtype(dtype, folders, recorded, config),
+            dtype=dtype,
             attn_implementation=attn_impl,
             # straight to the accelerator: the memory of the host need not hold the model
             device_map=None if self.device.type == "cpu" else {"": self.device},
         )
         self._peft: PeftModel | None = None
         self._lock = threading.RLock()
-        for stage, folder in folders.items():
+        for stage, folder in applied.items():
             self._load_adapter(base, folder, stage)
-        self._folders = folders
+        self._folders, self._applied = folders, set(applied)
         self.model = base.to(self.device).eval()
-        self.tower_shared = not any(self._changes_tower(stage) for stage in folders)
+        self.tower_shared = not any(self._changes_tower(stage) for stage in applied)
 
     def _load_adapter(self, base: SAP2Qwen2AudioForConditionalGeneration, folder: str, stage: str) -> None:
         try:
@@ -125,7 +137,7 @@ class LoadedModel:
         with self._lock:
             if self._peft is None:
                 yield self.model
-            elif stage in self._folders:
+            elif stage in self._applied:
                 self._peft.set_adapter(stage, inference_mode=True)
                 yield self.model
             else:

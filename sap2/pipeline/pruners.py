@@ -54,13 +54,26 @@ class Pruner(Protocol):
     """Stage one.
 
     Attributes:
-        asks_model: whether it puts stage one's question to the model, whose prompt is then made ahead.
+        asks_model: whether it puts stage one's question to the model, whose prompt is then made ahead. Such a pruner is
+            an :class:`AskingPruner`.
     """
 
     asks_model: bool
 
     def prune(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[Pruning]:
         """Look for the keywords of each utterance in its speech; in the order of the utterances."""
+        ...
+
+
+class AskingPruner(Pruner, Protocol):
+    """One that asks the model, in two steps for those who put the question to the model themselves."""
+
+    def listen(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[list[Pruning]]:
+        """What is found without the model, for each utterance: to be handed to :meth:`read`."""
+        ...
+
+    def read(self, reply: Reply, keywords: Sequence[str], heard: Sequence[Pruning]) -> Pruning:
+        """What the model's reply says, with what was found without it."""
         ...
 
 
@@ -91,6 +104,14 @@ class GeneratePruner:
         """See :class:`Pruner`."""
         replies = self._asker.ask(PRUNE, hearing, utterances)
         return [read_pruning(reply, u.keywords) for reply, u in zip(replies, utterances, strict=True)]
+
+    def listen(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[list[Pruning]]:
+        """See :class:`AskingPruner`."""
+        return [[] for _ in utterances]
+
+    def read(self, reply: Reply, keywords: Sequence[str], heard: Sequence[Pruning]) -> Pruning:
+        """See :class:`AskingPruner`."""
+        return read_pruning(reply, keywords)
 
 
 class SpotPruner:
@@ -180,6 +201,16 @@ class UnionPruner:
         """See :class:`Pruner`."""
         columns = [pruner.prune(hearing, utterances) for pruner in self._pruners]
         return [_union(found) for found in zip(*columns, strict=True)]
+
+    def listen(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[list[Pruning]]:
+        """See :class:`AskingPruner`; for a union of which one asks."""
+        columns = [pruner.prune(hearing, utterances) for pruner in self._pruners if not pruner.asks_model]
+        return [list(found) for found in zip(*columns, strict=True)]
+
+    def read(self, reply: Reply, keywords: Sequence[str], heard: Sequence[Pruning]) -> Pruning:
+        """See :class:`AskingPruner`."""
+        others = iter(heard)
+        return _union([read_pruning(reply, keywords) if p.asks_model else next(others) for p in self._pruners])
 
 
 def _union(found: Sequence[Pruning]) -> Pruning:

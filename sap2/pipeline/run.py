@@ -11,12 +11,13 @@ from typing import Any
 from tqdm import tqdm
 
 from sap2.audio import load_samples, probe_seconds
-from sap2.errors import InputError
+from sap2.errors import EngineError, InputError
 from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
+from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.fingerprints import is_made_from, row_fingerprint, weights_fingerprint
 from sap2.pipeline.items import BadRow, Item, read_items
-from sap2.pipeline.loading import LoadedModel, read_settings
+from sap2.pipeline.loading import read_settings
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
@@ -46,6 +47,8 @@ class PipelineOptions:
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training.
         num_workers: threads that read audio ahead.
         overwrite: start afresh instead of going on with what ``result_path`` holds.
+        engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`.
+        engine_args: arguments of vLLM.
     """
 
     val_dataset: str
@@ -68,6 +71,8 @@ class PipelineOptions:
     case: str | None = None
     num_workers: int = 4
     overwrite: bool = False
+    engine: str = "transformers"
+    engine_args: dict[str, Any] | None = None
 
     def plan(self) -> StagePlan:
         """The stages and their adapters.
@@ -181,7 +186,12 @@ def _run(
         worker.load(options, rank)
         batches = worker.plan(items, options, report_errors=rank.is_first)
         share = [[item for item in batch if item.id not in done] for batch in batches[rank.index :: rank.world]]
-        worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
+        try:
+            worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
+        except EngineError as error:
+            raise worker.died(error) from None
+        finally:
+            worker.decoder.engine.close()
     return _finish(worker.report, [item.id for item in items], files, rank)
 
 
@@ -211,6 +221,7 @@ class _Worker:
     def __init__(self, files: ResultFiles, report: PipelineReport):
         self.files = files
         self.report = report
+        self.written = 0
 
     def load(self, options: PipelineOptions, rank: Rank) -> None:
         """Load the model; each rank takes the GPU of its number on the machine."""
@@ -218,12 +229,14 @@ class _Worker:
         if device is None and rank.world > 1:
             device = _device_of(rank)
         plan = options.plan()
-        loaded = LoadedModel(options.model, plan.adapters, device, options.torch_dtype, options.attn_impl)
+        given = (options.model, plan.adapters, device, options.torch_dtype, options.attn_impl)
+        loaded, engine = open_engine(options.engine, *given, options.engine_args)
         self.decoder = Decoder(
             loaded,
             plan.stages,
             options.max_new_tokens,
             options.truncate_audio,
+            engine=engine,
             case=options.case,
             prune=options.prune_options(),
         )
@@ -255,6 +268,7 @@ class _Worker:
         for batch in self.decoder.stream(batches, self._job, workers, show, unit="rows"):
             results = [(item, outcome) for item, outcome in batch if isinstance(outcome, Outcome)]
             self.files.append([result_row(item, outcome) for item, outcome in results])
+            self.written += len(results)
             self.fail([_bad(item, error) for item, error in batch if isinstance(error, Exception)])
             self.report.audio_seconds += sum(outcome.audio_seconds for _, outcome in results)
             self.report.seconds = time.perf_counter() - start
@@ -262,6 +276,11 @@ class _Worker:
     def _job(self, item: Item) -> Job:
         rate = self.decoder.encoder.sampling_rate
         return Job(item.audio, lambda: load_samples(item.audio, rate), item.keywords, item.content, item.system)
+
+    def died(self, error: EngineError) -> EngineError:
+        """That the engine has failed, and what is left to do."""
+        done = self.report.resumed + self.written
+        return EngineError(f"{error}; {done} of {self.report.rows} rows have a result, the same command goes on")
 
     def fail(self, rows: Sequence[BadRow]) -> None:
         """Write rows that have no result, with the reason."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from sap2.audio import load_samples
 from sap2.errors import InputError
 from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
-from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
 from sap2.pipeline.stages import plan_stages
@@ -70,9 +70,13 @@ class Transcriber:
         spelling: of the keywords in the transcript: ``keywords`` (as in the list) or ``model`` (as it replied).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         progress: show a bar with the real-time factor on stderr, where that is a terminal.
+        engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`. vLLM starts processes, so that a
+            program of its own makes a transcriber below ``if __name__ == "__main__":`` only, and closes it.
+        engine_args: arguments of vLLM.
 
     Raises:
         InputError: settings or adapters that do not fit each other.
+        EngineError: the engine did not start.
     """
 
     def __init__(
@@ -94,6 +98,8 @@ class Transcriber:
         attn_impl: str | None = None,
         device: str | None = None,
         progress: bool = False,
+        engine: str = "transformers",
+        engine_args: Mapping[str, Any] | None = None,
     ):
         plan = plan_stages(stages, prune_adapter, asr_adapter, prune.names() if prune else ())
         if plan.stages == (PRUNE,):
@@ -102,12 +108,23 @@ class Transcriber:
             raise InputError(f"spelling {spelling!r} is unknown; allowed: {', '.join(SPELLINGS)}")
         self._spelling = spelling
         self._detect = choose_detector(vad)
-        loaded = LoadedModel(os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
-        self._decoder = Decoder(loaded, plan.stages, max_new_tokens, case=case, prune=prune)
+        given = (os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
+        loaded, opened = open_engine(engine, *given, engine_args)
+        self._decoder = Decoder(loaded, plan.stages, max_new_tokens, engine=opened, case=case, prune=prune)
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
         self.progress = progress
         self._cutting = self._choose_cutting(max_segment_seconds)
+
+    def close(self) -> None:
+        """End the processes of an engine that has some."""
+        self._decoder.engine.close()
+
+    def __enter__(self) -> Transcriber:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _choose_cutting(self, max_segment_seconds: float | None) -> Cutting:
         window = self._decoder.encoder.window_seconds

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.prompting import Heard, Prompt
 from sap2.pipeline.stages import Reading
+
+if TYPE_CHECKING:
+    from sap2.pipeline.pruners import Pruning
 
 
 class Job(NamedTuple):
@@ -73,6 +76,30 @@ class Utterance:
         self.replies[stage] = reply.text
         if not reply.complete:
             self.cut_off.append(stage)
+
+    def take_pruning(self, found: Pruning) -> None:
+        """Go on with what stage one picked."""
+        self.keywords, self.unlisted = found.picked, found.unlisted
+        self.probabilities = {pick.keyword: round(pick.probability, 4) for pick in found.ranked}
+        self.text = found.reply.text if found.reply else ""
+
+    def take_reading(self, reading: Reading) -> None:
+        """Go on with what a reply of another stage says."""
+        self.text, self.keywords = reading.text, reading.picked
+        self.unlisted = [*self.unlisted, *reading.unlisted]
+
+    def outcome(self, seconds: dict[str, float], tower_runs: int) -> Outcome:
+        """What came out, with the computing time by stage and how often the audio tower heard the utterance."""
+        return Outcome(
+            replies=self.replies,
+            reading=Reading(self.text, self.keywords, self.unlisted),
+            probabilities=self.probabilities,
+            content=self.content,
+            seconds=seconds,
+            audio_tower_runs=tower_runs,
+            cut_off=self.cut_off,
+            audio_seconds=self.heard.seconds,
+        )
 
 
 class Outcome(NamedTuple):

@@ -224,6 +224,8 @@ def test_a_reply_cut_off_is_told(loaded, wavs):
 
 def test_joint_replies_of_any_engine_are_taken_apart(tiny, asr, wavs):
     class Engine:
+        max_length = 8192
+
         def generate(self, stage, prompts, max_new_tokens):
             assert (stage, max_new_tokens) == ("joint", 4)
             assert [tuple(p.embeddings.shape) for p in prompts] == [(len(p.input_ids), 128) for p in prompts]

