@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "SAP2Qwen2AudioConfig": "sap2.model.configuration",
     "SAP2Qwen2AudioForConditionalGeneration": "sap2.model.modeling",
-    "SAP2Qwen2AudioModel": "sap2.model.modeling",
+    "SAP2Qwen2AudioModel": "sap2.model.inner",
     "SAP2Qwen2AudioProcessor": "sap2.model.processing",
     "SpeechDrivenPooling": "sap2.model.pooling",
     "Request": "sap2.pipeline.types",
@@ -41,7 +41,8 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sap2.model.configuration import SAP2Qwen2AudioConfig
-    from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioModel
+    from sap2.model.inner import SAP2Qwen2AudioModel
+    from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
     from sap2.model.pooling import SpeechDrivenPooling
     from sap2.model.processing import SAP2Qwen2AudioProcessor
     from sap2.pipeline.transcriber import Transcriber

@@ -21,6 +21,7 @@ _HOOKS = {
     "swift.template": "register_template",
     "swift.infer_engine.transformers_engine": "register_engine",
     "swift.pipelines.infer.infer": "register_infer",
+    "swift.pipelines.train.sft": "register_training",
 }
 TYPE_CHECKING = False  # typing is not imported: this file runs at the start of every interpreter
 if TYPE_CHECKING:

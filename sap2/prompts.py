@@ -172,6 +172,22 @@ def parse_joint_reply(reply: str) -> JointReply | None:
     return JointReply([], match["transcript"].strip()) if match else None
 
 
+def said_in(user: str, reply: str | None) -> str | None:
+    """What is said in the audio of a row, as far as its prompt and its reply tell; None where they do not.
+
+    Only a reply to one of the prompts of transcription is what is said. The reply of stage one holds keywords, and that
+    to any other prompt may be anything: an answer, a translation.
+    """
+    heads = {prompt: prompt.partition("{context}")[0] for prompt in (ASR_PROMPT, PLAIN_ASR_PROMPT, JOINT_PROMPT)}
+    asked = next((prompt for prompt, head in heads.items() if head in user), None)
+    if not reply or asked is None:
+        return None
+    if asked == JOINT_PROMPT:
+        joint = parse_joint_reply(reply)
+        return joint.transcript if joint else None
+    return reply
+
+
 def system_turn(system: str) -> str:
     """The turn of the system in ChatML; an empty system prompt is left out."""
     return f"{IM_START}system\n{system}{IM_END}\n" if system else ""

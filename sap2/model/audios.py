@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sap2.model.encoder import FRAME_STEP
+
 
 class Speech(NamedTuple):
     """Speech as the language model sees it: ``embeddings`` (A, T, D) and ``mask`` (A, T), True = valid."""
@@ -35,9 +37,27 @@ class Audios(NamedTuple):
         return cls(**{name: inputs.pop(name) for name in cls._fields if name in inputs})
 
     @property
+    def sound(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Features, their mask, and the tower's output."""
+        return self.input_features, self.feature_attention_mask, self.audio_hidden_states
+
+    @property
     def heard(self) -> bool:
         """Whether there is any audio."""
         return self.input_features is not None or self.audio_hidden_states is not None
+
+    def completed(self, mel_bins: int, like: Tensor) -> Audios:
+        """With silence and empty contexts where there is none: every module has work. Of the type of ``like``."""
+        given = self
+        if not given.heard:
+            silence = like.new_zeros((1, mel_bins, FRAME_STEP))
+            given = Audios(silence, silence.new_ones((1, FRAME_STEP), dtype=torch.long))
+        if given.context_input_ids is None:
+            nothing = torch.zeros((len(given.feature_attention_mask), 1), dtype=torch.long, device=like.device)
+            given = given._replace(
+                context_input_ids=nothing, context_keyword_numbers=nothing, context_spellings=nothing.unsqueeze(-1)
+            )
+        return given
 
 
 def rows_of_beams(starts: Tensor, sample_ends: Tensor, expand_size: int) -> Tensor:

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sap2.errors import InputError
 from sap2.lengths import pooled_length
+from sap2.model.weights import HUB_ARGUMENTS
 from sap2.prompts import (
     AUDIO_TOKEN,
     CONTEXT_TOKEN,
@@ -84,7 +85,7 @@ def context_token_id(source: str | os.PathLike[str], embedding_rows: int, **kwar
 
     ``kwargs``: those of ``from_pretrained``; what concerns the hub is handed on.
     """
-    hub = {name: kwargs[name] for name in ("revision", "cache_dir", "token", "local_files_only") if name in kwargs}
+    hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **hub)
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""Qwen2-Audio with speech-driven pooling of the context. Only what differs from upstream's model is written here."""
+"""Qwen2-Audio with speech-driven pooling of the context: loss, generation, loading. Only what differs from upstream's
+model is written here."""
 
 from __future__ import annotations
 
@@ -14,17 +15,15 @@ from transformers import (
 )
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioModel
 
-from sap2.model.audios import Audios, Speech, rows_of_beams
+from sap2.errors import InputError
+from sap2.model.audios import Audios, rows_of_beams
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
-from sap2.model.encoder import FRAME_STEP, encode_audio
-from sap2.model.merging import Source, fill_placeholders
-from sap2.model.outputs import SAP2CausalLMOutput, SAP2ModelOutput
-from sap2.model.pooling import SpeechDrivenPooling
-from sap2.model.spotter import KeywordSpotter, SpotterLinear, spotting_loss
-from sap2.model.weights import check_loaded, hub_renamings
+from sap2.model.inner import SAP2Qwen2AudioModel
+from sap2.model.outputs import SAP2CausalLMOutput
+from sap2.model.riding import ride_on_loss, ride_on_states, share_of_batch
+from sap2.model.weights import check_loaded, hub_renamings, is_spotter_lost, lacking
 
 _PER_AUDIO = tuple(name for name in Audios._fields if name != "transcripts")
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
@@ -34,162 +33,20 @@ SPOTTER_WEIGHT = 0.1
 change with it, and an adaptive optimizer evens that out."""
 
 
-class SAP2Qwen2AudioModel(Qwen2AudioModel):
-    """Audio tower, projector, spotter, pooling layer and language model."""
-
-    config_class = SAP2Qwen2AudioConfig
-
-    def __init__(self, config: SAP2Qwen2AudioConfig):
-        super().__init__(config)
-        config.resolve_sap()
-        width = config.text_config.hidden_size
-        self.context_pooling = SpeechDrivenPooling(
-            width,
-            config.sap_num_heads,
-            config.sap_window_size,
-            config.sap_pooling,
-            config.sap_min_positions,
-            KeywordSpotter(width) if config.sap_spotter else None,
-        )
-
-    @property
-    def spotter(self) -> KeywordSpotter | None:
-        """The spotter (``sap_spotter``). It is the model's; in checkpoints its tensors are named after the pooling."""
-        return self.context_pooling.spotter
-
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        if isinstance(module, SpotterLinear):
-            module.reset_parameters()  # its own untrained state, and not upstream's random numbers
-        else:
-            super()._init_weights(module)
-
-    def encode_audio(self, input_features: Tensor, feature_attention_mask: Tensor) -> Tensor:
-        """The audio tower's output (A, T, tower width) of log-mel spectrograms (A, mel bins, frames).
-
-        ``feature_attention_mask`` (A, frames) has 1 for a valid frame.
-        """
-        return encode_audio(self.audio_tower, input_features, feature_attention_mask)
-
-    def get_speech_features(
-        self,
-        input_features: Tensor | None,
-        feature_attention_mask: Tensor,
-        audio_hidden_states: Tensor | None = None,
-    ) -> Speech:
-        """Speech embeddings as the language model sees them.
-
-        Args:
-            input_features: (A, mel bins, frames) log-mel spectrograms; None where the tower's output is given.
-            feature_attention_mask: (A, frames), 1 = valid.
-            audio_hidden_states: what :meth:`encode_audio` made of the features, to save doing it again.
-        """
-        if audio_hidden_states is None:
-            audio_hidden_states = self.encode_audio(input_features, feature_attention_mask)
-        speech = self.multi_modal_projector(audio_hidden_states)
-        lengths = feature_attention_mask.to(speech.device).sum(-1)
-        _, tokens = self.audio_tower._get_feat_extract_output_lengths(lengths)
-        speech_mask = torch.arange(speech.shape[1], device=speech.device)[None] < tokens[:, None]
-        return Speech(speech, speech_mask)
-
-    def pool_contexts(self, speech: Speech, audios: Audios, log_probs: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Embed the contexts (A, L) and pool each with the speech of its audio → (A, N, D) and mask (A, N).
-
-        Args:
-            log_probs: what the spotter says of the speech, where it is known already.
-
-        Raises:
-            ValueError: there is not one context for each audio.
-        """
-        ids, numbers, spellings = audios.context_input_ids, audios.context_keyword_numbers, audios.context_spellings
-        if ids.shape[0] != speech.embeddings.shape[0]:
-            raise ValueError(
-                f"context_input_ids has {ids.shape[0]} rows and there are {speech.embeddings.shape[0]} audios; "
-                f"allowed: one row for each audio"
-            )
-        if self.config.sap_context_token_id is None:
-            raise ValueError("config.sap_context_token_id is None; allowed: the tokenizer's id of <|context|>")
-        context = self.get_input_embeddings()(ids)
-        speech = Speech(*(tensor.to(context.device) for tensor in speech))
-        numbers = None if numbers is None else numbers.to(context.device)
-        spellings = None if spellings is None else spellings.to(context.device)
-        return self.context_pooling(
-            speech.embeddings,
-            context,
-            speech.mask,
-            None if numbers is None else numbers > 0,
-            numbers,
-            spellings,
-            log_probs,
-        )
-
-    def embed(self, input_ids: Tensor, audios: Audios) -> Tensor:
-        """What the language model reads (B, S, D): tokens (B, S), with speech and contexts in place of placeholders."""
-        return self.merge_inputs(input_ids, self.get_input_embeddings()(input_ids), audios)[0]
-
-    def merge_inputs(self, input_ids: Tensor, inputs_embeds: Tensor, audios: Audios) -> tuple[Tensor, Tensor | None]:
-        """Put speech and pooled contexts in the place of their placeholders. Also the spotter's loss, in training."""
-        speech = self.get_speech_features(
-            audios.input_features, audios.feature_attention_mask, audios.audio_hidden_states
-        )
-        log_probs, loss = None, None
-        if self.training and self.spotter is not None:
-            log_probs = self.spotter(speech.embeddings.detach(), speech.mask)
-            # without a transcript too: ranks of a distributed run must use the same parameters
-            loss = log_probs.sum() * 0.0
-            if audios.transcripts is not None:
-                loss = spotting_loss(log_probs, speech.mask, audios.transcripts.to(log_probs.device)) + loss
-        sources = {"audio": Source(input_ids == self.config.audio_token_id, *speech)}
-        # placeholders whose context got lost are an error
-        pooled, pooled_mask = speech.embeddings[:, :0], speech.mask[:, :0]
-        if audios.context_input_ids is not None:
-            pooled, pooled_mask = self.pool_contexts(speech, audios, log_probs)
-        if self.config.sap_context_token_id is not None:
-            sources["context"] = Source(input_ids == self.config.sap_context_token_id, pooled, pooled_mask)
-        return fill_placeholders(inputs_embeds, sources), loss
-
-    def _touch_speech_modules(self, inputs_embeds: Tensor) -> Tensor:
-        """Run tower and projector on silence, for nothing.
-
-        Ranks of a distributed run must use the same parameters in each step, or those that wait for the gradients of
-        the others wait forever; a batch without audio would leave these out.
-        """
-        tower_config = self.config.audio_config
-        silence = inputs_embeds.new_zeros((1, tower_config.num_mel_bins, FRAME_STEP))
-        speech, _ = self.get_speech_features(silence, silence.new_ones((1, FRAME_STEP), dtype=torch.long))
-        if self.spotter is not None:
-            speech = speech + self.spotter(speech.detach()).sum()
-        return inputs_embeds + speech.sum().to(inputs_embeds.device, inputs_embeds.dtype) * 0.0
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        audios: Audios | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        **kwargs,
-    ) -> SAP2ModelOutput:
-        """See :meth:`SAP2Qwen2AudioForConditionalGeneration.forward`; returns the language model's output.
-
-        The fields of ``audios`` are taken as keyword arguments too.
-        """
-        audios = Audios.take_from(kwargs) if audios is None else audios
-        spotter_loss = None
-        if inputs_embeds is None:
-            inputs_embeds = self.get_input_embeddings()(input_ids)
-            if audios.heard:
-                inputs_embeds, spotter_loss = self.merge_inputs(input_ids, inputs_embeds, audios)
-            elif self.training:
-                inputs_embeds = self._touch_speech_modules(inputs_embeds)
-        outputs = self.language_model(attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
-        return SAP2ModelOutput(**outputs, spotter_loss=spotter_loss)
-
-
 class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration):
     """Qwen2-Audio that reads a context compressed by the speech (SAP², arXiv 2511.11139)."""
 
     config_class = SAP2Qwen2AudioConfig
     # not every model uses the spotter of a checkpoint
     _keys_to_ignore_on_load_unexpected = (r"context_pooling\.",)
+    keys_to_ignore_at_inference = ("past_key_values", "aux_loss")
+    lacks_spotter = False
+    """Whether the checkpoint had none: it is untrained."""
+    train_spotter_alone = False
+    """Give the spotter's loss for the loss, without the language model."""
+    backward_scale = 1.0
+    """What a trainer that makes its loss of the logits scales that loss with before its backward pass: 1 over the steps
+    that it accumulates."""
 
     def __init__(self, config: SAP2Qwen2AudioConfig):
         # Not upstream's own __init__: it would make the 7B of its inner model first.
@@ -211,12 +68,22 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         if not isinstance(loaded, tuple):
             return loaded  # ms-swift's model without weights
         model, info = loaded
-        check_loaded(pretrained_model_name_or_path, model.state_dict(), info)
+        lost = model.lacks_spotter and is_spotter_lost(pretrained_model_name_or_path, **kwargs)
+        names = model.state_dict()
+        check_loaded(pretrained_model_name_or_path, info, lacking(names, names) if lost else ())
         if model.config.sap_context_token_id is None:
             model.config.sap_context_token_id = context_token_id(
                 pretrained_model_name_or_path, model.config.text_config.vocab_size, **kwargs
             )
         return (model, info) if output_loading_info else model
+
+    def _adjust_missing_and_unexpected_keys(self, loading_info) -> None:
+        """As upstream, and what may be missing of the spotter is no news: a plain Qwen2-Audio has none."""
+        super()._adjust_missing_and_unexpected_keys(loading_info)
+        names = self.state_dict()
+        allowed = lacking(names, loading_info.missing_keys)
+        self.lacks_spotter = bool(allowed) and allowed == lacking(names, names)
+        loading_info.missing_keys = set(loading_info.missing_keys) - allowed
 
     def forward(
         self,
@@ -256,22 +123,28 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
                 computed; 0: all.
 
         Returns:
-            The loss is the mean over the labels (or their sum over ``num_items_in_batch``, where a trainer gives it).
+            The loss is the mean over the labels (or their sum over ``num_items_in_batch``, where a trainer gives it):
+            the language model's alone. That of the spotter is ``aux_loss``; its gradient comes along
+            (:mod:`sap2.model.riding`).
 
         Raises:
             ValueError: the number of placeholders is not that of the embeddings.
         """
+        audios = Audios(
+            input_features,
+            feature_attention_mask,
+            audio_hidden_states,
+            context_input_ids,
+            context_keyword_numbers,
+            context_spellings,
+            transcripts,
+        )
+        if self.train_spotter_alone:
+            loss = self.model.spot(audios)
+            return SAP2CausalLMOutput(loss=loss, aux_loss=None if transcripts is None else loss.detach())
         outputs = self.model(
             input_ids=input_ids,
-            audios=Audios(
-                input_features,
-                feature_attention_mask,
-                audio_hidden_states,
-                context_input_ids,
-                context_keyword_numbers,
-                context_spellings,
-                transcripts,
-            ),
+            audios=audios,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
@@ -280,22 +153,37 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
-        loss = None
+        states, aside = outputs.last_hidden_state[:, kept], outputs.spotter_loss
+        if labels is None and aside is not None and self.training:
+            states = ride_on_states(states, aside, SPOTTER_WEIGHT * self.backward_scale)
+        logits, loss = self.lm_head(states), None
         if labels is not None:
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
             )
-            if outputs.spotter_loss is not None:
-                loss = loss + SPOTTER_WEIGHT * outputs.spotter_loss.to(loss.device)
+            if aside is not None and self.training:
+                loss = ride_on_loss(
+                    loss, aside, SPOTTER_WEIGHT * share_of_batch(labels, kwargs.get("num_items_in_batch"))
+                )
         return SAP2CausalLMOutput(
             loss=loss,
-            aux_loss=outputs.spotter_loss,
+            aux_loss=None if aside is None or transcripts is None else aside.detach(),
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def generate(self, inputs=None, generation_config=None, **kwargs):
+        """As upstream.
+
+        Raises:
+            InputError: the prompt is to be read in chunks (``prefill_chunk_size``): speech and context would be lost.
+        """
+        chosen = generation_config or self.generation_config
+        if kwargs.get("prefill_chunk_size", chosen.prefill_chunk_size) is not None:
+            raise InputError("prefill_chunk_size would part a prompt from its speech and context; allowed: None")
+        return super().generate(inputs, generation_config=generation_config, **kwargs)
 
     # transformers looks for a variadic argument of exactly this name, and for inputs_embeds
     def prepare_inputs_for_generation(self, *args, inputs_embeds=None, is_first_iteration=False, **kwargs):

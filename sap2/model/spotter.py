@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sap2.errors import InputError
 from sap2.model.search import LOWEST, STEP, UNREACHED, best_paths, build_trie, frame_scores
 
 SYMBOLS = 257
@@ -114,8 +115,16 @@ class KeywordSpotter(nn.Module):
         self.around = ZeroLinear((2 * REACH + 1) * WIDTH, WIDTH)
         self.symbols = ZeroLinear(WIDTH, SYMBOLS)
 
-    def forward(self, speech: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``mask`` (A, T): True = valid; None: all are. What is not valid is not heard by its neighbours either."""
+    def forward(self, speech: Tensor, mask: Tensor | None = None, untrained: bool = False) -> Tensor:
+        """Listen.
+
+        Args:
+            mask: (A, T), True = valid; None: all are. What is not valid is not heard by its neighbours either.
+            untrained: allow a spotter that has learnt nothing, as is always allowed in training mode.
+
+        Raises:
+            InputError: the spotter has learnt nothing.
+        """
         speech = nn.functional.layer_norm(speech.float(), speech.shape[-1:]).to(self.hidden.weight.dtype)
         hidden = self.hidden(speech)
         heard = hidden.relu()
@@ -124,7 +133,13 @@ class KeywordSpotter(nn.Module):
         padded = nn.functional.pad(heard, (0, 0, REACH, REACH))
         # (A, T, 2·REACH + 1, WIDTH), the earliest frame first
         near = padded.unfold(1, 2 * REACH + 1, 1).transpose(2, 3)
-        return self.symbols((hidden + self.around(near.flatten(2))).relu()).float().log_softmax(-1)
+        symbols = self.symbols((hidden + self.around(near.flatten(2))).relu()).float()
+        if not (untrained or self.training or symbols.any()):
+            raise InputError(
+                "the keyword spotter of this model is not trained; allowed: a model or an adapter trained with it "
+                "(--sap_spotter true or --sap_pooling salience, on rows with a transcript) or by --sap_train spotter"
+            )
+        return symbols.log_softmax(-1)
 
 
 class Spelled(NamedTuple):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from transformers import PreTrainedConfig
 from transformers.core_model_loading import WeightRenaming
 
 from sap2.errors import InputError
+from sap2.model.configuration import SAP2Qwen2AudioConfig
 
 POOLING = "context_pooling."
-"""In the names of the pooling layer's tensors."""
+"""In the names of the spotter's tensors."""
 AROUND = ".spotter.around."
 """And of those of the spotter's middle layer."""
+HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
+"""Those of ``from_pretrained`` that say where a checkpoint is."""
 HUB_NAMES = {
     "language_model.model": "model.language_model",
     "language_model.lm_head": "lm_head",
@@ -28,21 +32,38 @@ def hub_renamings() -> list[WeightRenaming]:
     return [WeightRenaming(f"^{source}", target) for source, target in HUB_NAMES.items()]
 
 
-def check_loaded(source: str, names: Collection[str], info: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that does not fill the model exactly. It may lack the pooling layer as a whole, as a plain
-    Qwen2-Audio does, or the spotter's view of neighbouring frames, which came later and adds nothing untrained.
+def lacking(names: Iterable[str], missing: Collection[str]) -> set[str]:
+    """Missing tensors of the spotter that may be missing: all of them, as in a plain Qwen2-Audio, or the view of
+    neighbouring frames, which came later and adds nothing untrained."""
+    spotter = {name for name in names if POOLING in name}
+    return spotter if spotter <= set(missing) else {name for name in spotter if AROUND in name and name in missing}
+
+
+def is_spotter_lost(source: str | None, **kwargs: Any) -> bool:
+    """Whether a checkpoint says that it has a spotter: it may not lack it then.
+
+    ``kwargs``: those of ``from_pretrained``.
+    """
+    if source is None:
+        return False
+    hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+    config, _ = PreTrainedConfig.get_config_dict(source, **hub)
+    has_one = config.get("sap_spotter") or config.get("sap_pooling") == "salience"
+    return bool(has_one) and config.get("model_type") == SAP2Qwen2AudioConfig.model_type
+
+
+def check_loaded(source: str, info: Mapping[str, Any], missing_too: Collection[str] = ()) -> None:
+    """Refuse a checkpoint that does not fill the model exactly.
 
     Args:
         source: for the message.
-        names: of the model's tensors.
         info: transformers' loading report.
+        missing_too: tensors that are missing and not in the report.
 
     Raises:
         InputError: names the tensors.
     """
-    missing = set(info.get("missing_keys") or ())
-    pooling = {name for name in names if POOLING in name}
-    missing -= pooling if pooling <= missing else {name for name in pooling if AROUND in name}
+    missing = {*(info.get("missing_keys") or ()), *missing_too}
     problems = {
         "missing": missing,
         "unexpected": info.get("unexpected_keys"),

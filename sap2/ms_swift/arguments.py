@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft.utils.constants import DUMMY_TARGET_MODULES
 
 from sap2.errors import InputError
 from sap2.lengths import SALIENCE_MIN_POSITIONS
@@ -16,8 +17,9 @@ from sap2.ms_swift.cpu_distributed import patch_accelerate
 from sap2.ms_swift.refusals import check_supported
 from sap2.trained import dataset_files, describe_rows
 
-OWN = (*FLAGS, "sap_truncate_audio", "train_type")
+OWN = (*FLAGS, "sap_truncate_audio", "sap_train", "train_type")
 """The arguments that ms-swift does not have."""
+TRAINED_PARTS = ("all", "spotter")
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
 """Types of ``swift rlhf`` that need no reply in a row."""
 SPOTTER_LAYERS = [f"context_pooling.spotter.{layer}" for layer in ("hidden", "around", "symbols")]
@@ -64,6 +66,9 @@ def make_arguments(base: type) -> type:
         )
         sap_spotter: str | None = _setting(
             "have a keyword spotter and train it on the transcripts (default: only with salience)"
+        )
+        sap_train: str | None = _setting(
+            "what is trained: all (default; --freeze_… choose), or the spotter alone, without the language model"
         )
         sap_truncate_audio: bool | None = _setting(
             "hear the beginning of an audio longer than the model's window instead of refusing it"
@@ -161,6 +166,8 @@ def _wrap_methods(cls: type) -> None:
             self.use_chat_template = True  # an args.json that does not say so; the engine takes None for false
         template = get_template(self, *args, **kwargs)
         if self.model_type == MODEL_TYPE:
+            template.accumulated_steps = getattr(self, "gradient_accumulation_steps", None) or 1
+            template.train_spotter_alone = getattr(self, "sap_train", None) == "spotter"
             template.prompts_only = getattr(self, "rlhf_type", None) in PROMPT_TRAINERS
             if self.strict is False:
                 template.count_skipped_rows()
@@ -186,7 +193,8 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         getattr(args, "resume_from_checkpoint", None),
         args.model_dir,
     ]
-    settings = resolve_settings(flags, [folder for folder in checkpoints if folder])
+    alone = {"sap_spotter": True} if getattr(args, "sap_train", None) == "spotter" else {}
+    settings = resolve_settings({**flags, **alone}, [folder for folder in checkpoints if folder])
     config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
     for name in FLAGS:
         setattr(args, name, getattr(config, name))
@@ -231,6 +239,20 @@ def _keep_columns(*names: str) -> None:
 
 
 def _train_spotter(args: Any) -> None:
-    """An adapter carries the spotter: it is small, and a base model has none or another's."""
+    """An adapter carries the spotter: it is small, and a base model has none or another's.
+
+    Raises:
+        InputError: ``--sap_train`` with a value or a tuner that it cannot have.
+    """
+    alone = getattr(args, "sap_train", None)
+    if alone is not None:
+        if alone not in TRAINED_PARTS:
+            raise InputError(f"--sap_train is {alone!r}; allowed: {', '.join(TRAINED_PARTS)}")
+        if alone == "spotter":
+            if getattr(args, "tuner_type", "lora") != "lora":
+                raise InputError(
+                    "--sap_train spotter makes an adapter of the spotter alone; allowed: --tuner_type lora"
+                )
+            args.target_modules = args.target_regex = DUMMY_TARGET_MODULES
     if args.sap_spotter and hasattr(args, "modules_to_save") and args.tuner_type != "full":
         args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), *SPOTTER_LAYERS]))

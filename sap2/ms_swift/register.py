@@ -104,6 +104,14 @@ def register_infer() -> None:
     make_infer_skip(sys.modules["swift.pipelines.infer.infer"].SwiftInfer)
 
 
+def register_training() -> None:
+    """Let trainings with a spotter look for transcripts in their rows before they begin."""
+    from sap2.ms_swift.transcripts import check_rows_before
+
+    sft = sys.modules["swift.pipelines.train.sft"].SwiftSft
+    sft.train = check_rows_before(sft.train)
+
+
 def register_plugin() -> None:
     """Everything for ``--external_plugins``, where ms-swift has read its command line already."""
     from sap2.errors import install_excepthook
@@ -115,4 +123,6 @@ def register_plugin() -> None:
     patch_methods(sys.modules["swift.arguments.base_args.base_args"].BaseArguments)
     if "swift.pipelines.infer.infer" in sys.modules:
         register_infer()
+    if "swift.pipelines.train.sft" in sys.modules:
+        register_training()
     install_excepthook()

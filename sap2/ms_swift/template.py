@@ -23,19 +23,17 @@ from sap2.model.encoder import trim_features
 from sap2.model.pooling import MOVING
 from sap2.model.processing import pad_contexts
 from sap2.model.spotter import pad_transcripts
+from sap2.ms_swift.transcripts import transcript_of
 from sap2.prompts import (
     AUDIO_BOS,
     AUDIO_EOS,
     AUDIO_TAG,
     AUDIO_TOKEN,
     CONTEXT_TOKEN,
-    PRUNE_PROMPT,
     SAP_TOKENS,
-    parse_joint_reply,
 )
 from sap2.rows import lift_inline_audio
 
-_PRUNE_HEAD = PRUNE_PROMPT.partition("{context}")[0]
 _HEARD = ("input_features", "feature_attention_mask")
 _SKIP_CELLS = 1 << 20  # one byte each; two of a thousand bad rows share one in every second run
 
@@ -55,6 +53,18 @@ class SAP2Qwen2AudioTemplate(Template):
     prompts_only = False
     """Rows may come without a reply in training too: GRPO, GKD and PPO have the model write it."""
     _skipped: torch.Tensor | None = None
+
+    accumulated_steps = 1
+    """Steps that the trainer accumulates before it updates the weights."""
+    train_spotter_alone = False
+    """``--sap_train spotter``."""
+
+    def register_post_encode_hook(self, models) -> None:
+        """Called when a training begins, for each of its models."""
+        super().register_post_encode_hook(models)
+        for model in map(self.get_base_model, models):
+            model.backward_scale = 1 / self.accumulated_steps
+            model.train_spotter_alone = self.train_spotter_alone
 
     def init_processor(self, processor) -> None:
         if processor is not None and not self._processor_inited:
@@ -212,13 +222,9 @@ def _has_label(labels: list[int]) -> bool:
 
 
 def _transcript(inputs) -> str:
-    """What is said in the audio of a row, as far as its reply tells: stage one replies keywords only."""
-    user = " ".join(m["content"] for m in inputs.messages if m["role"] == "user" and isinstance(m["content"], str))
-    if _PRUNE_HEAD in user:
-        return inputs.extra_kwargs.get("transcript") or ""
-    reply = next((m["content"] for m in inputs.messages[::-1] if m["role"] == "assistant"), None) or ""
-    joint = parse_joint_reply(reply)
-    return joint.transcript if joint else reply
+    """What is said in the audio of a row: its column, or what its prompt and reply tell; empty where neither does."""
+    column = inputs.extra_kwargs.get("transcript")
+    return column or transcript_of(inputs.messages) or ""
 
 
 def _print_skipped(skipped: torch.Tensor) -> None:

@@ -20,6 +20,14 @@ from .conftest import STEPS, SWIFT, environment, infer_arguments, losses, read_r
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.fixture(scope="module")
+def plain_tiny(corpus) -> Path:
+    """A random Qwen2-Audio, which has no spotter."""
+    from sap2.tiny.checkpoint import make_tiny
+
+    return make_tiny(corpus.root / "plain")
+
+
 def test_zero2_on_two_processes_trains_lora_and_projector(trained):
     assert list(losses(trained.output)) == list(range(1, STEPS + 1))
     weights = load_file(trained.checkpoint / "adapter_model.safetensors")
@@ -145,4 +153,49 @@ def test_plugin_file_instead_of_the_automatic_loading(corpus):
     result = corpus.root / "plugin.jsonl"
     infer = ["infer", "--adapters", str(checkpoint), *infer_arguments(corpus.test, result)]
     run_swift(*infer, SAP2_AUTOLOAD="0")
+    assert len(read_results(result)) == len(corpus.test.read_text().splitlines())
+
+
+def spotter_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    weights = load_file(checkpoint / "adapter_model.safetensors")
+    return {name: weight for name, weight in weights.items() if "context_pooling.spotter" in name}
+
+
+@pytest.mark.parametrize(
+    "flags", [("--label_smoothing_factor", "0.1"), ("--enable_dft_loss", "true")], ids=lambda flags: flags[0]
+)
+def test_a_loss_of_the_logits_trains_the_spotter_too(plain_tiny, corpus, flags):
+    """ms-swift takes the labels away and makes its loss of the logits; steps are accumulated on two processes."""
+    output = corpus.root / f"spotter{flags[0]}"
+    arguments = sft_arguments(plain_tiny, corpus.train, output, *flags)
+    arguments[arguments.index("--gradient_accumulation_steps") + 1] = "2"
+    run_swift(*arguments, "--max_steps", "2", "--save_steps", "2", NPROC_PER_NODE="2")
+    assert all(weight.any() for name, weight in spotter_of(output / "checkpoint-2").items() if "symbols" in name)
+    lines = [json.loads(line) for line in (output / "logging.jsonl").read_text().splitlines()]
+    assert all(float(line["aux_loss"]) > 0 for line in lines if "loss" in line)
+
+
+def test_rows_without_a_transcript_do_not_train_an_untrained_spotter(plain_tiny, corpus):
+    rows = [json.loads(line) for line in (corpus.root / "train.prune.jsonl").read_text().splitlines()]
+    silent = corpus.root / "silent.jsonl"
+    silent.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "transcript"}) for row in rows))
+    log = run_swift(*sft_arguments(plain_tiny, silent, corpus.root / "silent"), expect=None)
+    assert f"sap2: error: none of the {len(rows)} training rows tells what is said" in log
+
+
+def test_the_spotter_alone(plain_tiny, corpus):
+    """Its adapter holds it and nothing else, and tells what is said by itself."""
+    output = corpus.root / "alone"
+    arguments = sft_arguments(plain_tiny, corpus.root / "train.prune.jsonl", output, "--sap_train", "spotter")
+    arguments[arguments.index("--sap_pooling") + 1] = "attention"
+    run_swift(*arguments, NPROC_PER_NODE="2")
+    checkpoint = output / f"checkpoint-{STEPS}"
+    weights = load_file(checkpoint / "adapter_model.safetensors")
+    assert weights.keys() == spotter_of(checkpoint).keys() and all(weight.any() for weight in weights.values())
+    found = losses(output)
+    assert found[STEPS] < found[1]
+    args = json.loads((checkpoint / "args.json").read_text())
+    assert args["sap_spotter"] is True and args["sap_pooling"] == "attention"
+    result = corpus.root / "alone.jsonl"
+    run_swift("infer", "--adapters", str(checkpoint), *infer_arguments(corpus.test, result))
     assert len(read_results(result)) == len(corpus.test.read_text().splitlines())

@@ -46,8 +46,30 @@ def test_loading_report_is_clean(tiny):
     _, info = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, output_loading_info=True)
     assert not any(info.get(name) for name in ("unexpected_keys", "mismatched_keys", "missing_keys"))
     _, info = with_spotter(tiny, output_loading_info=True)
-    assert not any(info.get(name) for name in ("unexpected_keys", "mismatched_keys"))
-    assert {name.split(".spotter.")[0] for name in info["missing_keys"]} == {"model.context_pooling"}
+    assert not any(info.get(name) for name in ("unexpected_keys", "mismatched_keys", "missing_keys"))
+
+
+def test_a_spotter_that_a_plain_model_lacks_is_no_news(tiny, capfd):
+    assert with_spotter(tiny).lacks_spotter
+    output = "".join(capfd.readouterr())
+    assert "MISSING" not in output and "newly initialized" not in output
+
+
+def test_a_checkpoint_that_lost_its_spotter_is_refused(tiny, tmp_path):
+    with_spotter(tiny, sap_pooling="mean").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "context_pooling" not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"6 missing \(model\.context_pooling\.spotter"):
+        SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path)
+    config = SAP2Qwen2AudioConfig.from_pretrained(tmp_path)
+    config.sap_spotter = False
+    SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path, config=config)
+
+
+def test_a_spotter_can_be_added_to_a_model_that_has_none(tiny, tmp_path):
+    SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).save_pretrained(tmp_path)
+    assert with_spotter(tmp_path).lacks_spotter
 
 
 @pytest.mark.parametrize(

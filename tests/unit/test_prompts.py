@@ -88,3 +88,22 @@ def test_parsing_never_fails(reply):
     prompts.parse_prune_reply(reply)
     prompts.parse_joint_reply(reply)
     prompts.parse_keywords(reply)
+
+
+@pytest.mark.parametrize(
+    ("user", "reply", "said"),
+    [
+        (prompts.asr_prompt(["emily"]), "hi emily", "hi emily"),
+        (prompts.asr_prompt([]), "hi", "hi"),
+        ("<audio>" + prompts.asr_prompt(["emily"]), "hi emily", "hi emily"),
+        (prompts.joint_prompt(["emily"]), prompts.joint_reply(["emily"], "hi emily"), "hi emily"),
+        (prompts.joint_prompt(["emily"]), "no transcript at all", None),
+        (prompts.prune_prompt(["emily"]), "emily", None),
+        ("<audio>What does the speaker complain about?", "the weather", None),
+        ("<audio>Translate the speech to German.", "hallo", None),
+        (prompts.asr_prompt(["emily"]), None, None),
+        (prompts.asr_prompt(["emily"]), "", None),
+    ],
+)
+def test_only_a_transcription_says_what_is_said(user, reply, said):
+    assert prompts.said_in(user, reply) == said

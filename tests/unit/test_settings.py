@@ -94,6 +94,13 @@ def test_every_pooling_can_have_a_spotter_and_adapters_carry_it(parse, pooling):
     assert not parse("sft").modules_to_save
 
 
+def test_the_spotter_alone_makes_an_adapter_of_nothing_else(parse):
+    args = parse("sft", "--sap_train", "spotter")
+    assert args.sap_spotter is True and args.target_modules == "dummy-target-modules"
+    assert all(".spotter." in name for name in args.modules_to_save)
+    assert args.get_model_kwargs()["sap_settings"]["sap_spotter"] is True
+
+
 def test_a_spotter_can_be_added_to_a_checkpoint_without_one(parse, adapter):
     content = json.loads((adapter / "args.json").read_text()) | {"sap_pooling": "mean", "sap_min_positions": 0}
     (adapter / "args.json").write_text(json.dumps({**content, "sap_spotter": False}))
@@ -121,6 +128,11 @@ def test_both_names_of_the_tuner(parse, command, flag):
     [
         (["--sap_min_positions", "x"], r"--sap_min_positions is 'x'; allowed: an integer from 0"),
         (["--sap_min_positions", "8", "--sap_pooling", "mean"], r"min_positions is 8 with pooling 'mean'; allowed: 0"),
+        (["--sap_train", "tower"], r"--sap_train is 'tower'; allowed: all, spotter"),
+        (
+            ["--sap_train", "spotter", "--tuner_type", "full"],
+            r"--sap_train spotter makes an adapter .*; allowed: .* lora",
+        ),
         (["--sap_spotter", "maybe"], r"--sap_spotter is 'maybe'; allowed: true, false"),
         (
             ["--sap_spotter", "false", "--sap_pooling", "salience"],

@@ -102,6 +102,8 @@ class SpeechDrivenPooling(nn.Module):
         if self.pooling == "salience":
             if keyword_numbers is None or spellings is None:
                 raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
+            if pooled_length(length, self.window_size, self.min_positions) == length:
+                return context, context_mask
             log_probs = self.spotter(speech.detach(), speech_mask) if log_probs is None else log_probs
             return self._spend(log_probs, speech_mask, context, context_mask, keyword_numbers, spellings)
         window_mask = windows(context_mask, self.window_size, False)

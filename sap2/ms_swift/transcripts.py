@@ -1,0 +1,69 @@
+"""What is said in the rows of a training, from which the spotter learns."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swift.dataset import LazyLLMDataset
+from swift.utils import get_logger
+
+from sap2.errors import InputError
+from sap2.prompts import said_in
+
+COLUMNS = ("messages", "transcript")
+
+
+def transcript_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is said in the audio of a conversation of one question and one reply; None where nobody knows."""
+    turns = {
+        role: [m["content"] for m in messages if m["role"] == role and isinstance(m["content"], str)]
+        for role in ("user", "assistant")
+    }
+    if len(turns["user"]) != 1 or len(turns["assistant"]) != 1:
+        return None
+    return said_in(turns["user"][0], turns["assistant"][0])
+
+
+def check_rows_before(train):
+    """``SwiftSft.train`` that first looks for a row from which the spotter can learn."""
+
+    @functools.wraps(train)
+    def checked(self, trainer):
+        if getattr(self.args, "sap_spotter", None):
+            check_transcripts(trainer.train_dataset, untrained=_is_untrained(self.args, trainer))
+        return train(self, trainer)
+
+    return checked
+
+
+def check_transcripts(dataset: Any, untrained: bool) -> None:
+    """Look for a row that tells what is said.
+
+    Rows of a stream, and rows that are encoded already, are not looked at.
+
+    Raises:
+        InputError: no row does, and the spotter is ``untrained``. (Where it is not, a warning says that it learns
+            nothing.)
+    """
+    rows = dataset.dataset if isinstance(dataset, LazyLLMDataset) else dataset
+    columns = [name for name in COLUMNS if name in (getattr(rows, "column_names", None) or ())]
+    if "messages" not in columns or any(map(_tells, rows.select_columns(columns))):
+        return
+    if untrained:
+        raise InputError(
+            f"none of the {len(rows)} training rows tells what is said: the spotter would learn nothing; allowed: "
+            f"rows with a column 'transcript' (data_tools.build_prune writes it) or with a prompt of transcription, or "
+            f"no spotter (--sap_pooling attention or mean, --sap_spotter false)"
+        )
+    get_logger().warning(f"none of the {len(rows)} training rows tells what is said: the spotter stays as it is")
+
+
+def _tells(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("transcript") or transcript_of(row["messages"]))
+
+
+def _is_untrained(args: Any, trainer: Any) -> bool:
+    model = trainer.template.get_base_model(trainer.accelerator.unwrap_model(trainer.model))
+    return model.lacks_spotter and not (args.adapters or args.resume_from_checkpoint)
