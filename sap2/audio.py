@@ -10,15 +10,13 @@ from __future__ import annotations
 import functools
 import io
 import os
-import tempfile
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
 from sap2.audio_blocks import (
-    Block,
     Source,
     UnreadableError,
     check_file,
@@ -26,6 +24,7 @@ from sap2.audio_blocks import (
     read_blocks,
     read_header,
 )
+from sap2.audio_samples import Sound, collect
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS
 
@@ -36,9 +35,8 @@ _FORMATS = (
 AUDIO_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 """Names of audio and video files that are looked for in folders; what a file is, is found out by opening it."""
 
+_ARCHIVE = re.compile(r"(.+\.ark):(\d+)", re.I)
 _OVERSHOOT = 0.5  # seconds that a piece may reach past the end of its recording (published times are rounded)
-_IN_MEMORY = 30 * 60 * 16_000  # samples; longer recordings go to a temporary file
-_CANCELLED = 0.05  # a mix with less than this part of its channels' power has lost the sound
 _OFFSET = 0.01  # of full scale: a mean above it is no sound
 _FULL_SCALES = (1 << 15, 1 << 23, 1 << 31)
 _FLOAT_PEAK = 16.0  # floating point samples above it (24 dB over full scale) are whole numbers
@@ -73,24 +71,83 @@ def load_samples(
             ends before the piece does.
     """
     name = name or ("(bytes)" if isinstance(source, io.BytesIO) else os.fspath(source))
-    if not isinstance(source, io.BytesIO):
-        check_file(source)
+    source = _opened(source)
     try:
         scale = _float_scale(source)
-        samples = _collect(source, sampling_rate, (start, end), sound := _Sound(), None, name)
+        samples = collect(source, sampling_rate, (start, end), sound := Sound(), None, name)
         if sound.cancels():
             channel = sound.loudest()
-            samples = _collect(source, sampling_rate, (start, end), sound := _Sound(), channel, name)
+            samples = collect(source, sampling_rate, (start, end), sound := Sound(), channel, name)
     except UnreadableError as error:
         raise unreadable_audio(name, error) from None
     if (start and not sound.frames) or (end is not None and start + sound.seconds < end - _OVERSHOOT):
-        seconds = sum(_lengths(source))
-        piece = f"{start:g} s to its end" if end is None else f"{start:g} to {end:g} s"
-        raise InputError(f"audio {name}: the piece from {piece} lies outside the recording of {seconds:.2f} s")
+        raise _outside(name, start, end, sum(_lengths(source)))
     _set_right(samples, sound, scale)
     if not start and end is None and sound.seconds >= MIN_SECONDS and _is_silent(samples):
         raise SilentAudioError(f"audio {name} is silent: all of its {sound.seconds:.2f} s are one number")
     return samples
+
+
+def load_piece(path: str | os.PathLike[str], sampling_rate: int, start: float, end: float) -> np.ndarray:
+    """``start`` to ``end`` seconds of a recording, for callers that take many pieces of one after another.
+
+    A compressed file has to be decoded from its beginning: the whole of the last one is kept.
+
+    Raises:
+        InputError: as :func:`load_samples`.
+    """
+    source = _opened(path)
+    try:
+        direct = read_header(source).lossless
+    except UnreadableError as error:
+        raise unreadable_audio(os.fspath(path), error) from None
+    if direct:
+        return load_samples(source, sampling_rate, start, end, name=os.fspath(path))
+    whole = _whole(os.fspath(path), sampling_rate, Path(path).stat().st_mtime_ns)
+    seconds = len(whole) / sampling_rate
+    if start >= seconds or end > seconds + _OVERSHOOT:
+        raise _outside(os.fspath(path), start, end, seconds)
+    return np.array(whole[round(start * sampling_rate) : round(end * sampling_rate)])
+
+
+@functools.lru_cache(maxsize=1)
+def _whole(path: str, sampling_rate: int, _mtime: int) -> np.ndarray:
+    return load_samples(path, sampling_rate)
+
+
+def audio_exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file of that name, or the archive that it is an entry of (``wav.ark:1234``)."""
+    entry = _ARCHIVE.fullmatch(os.fspath(path))
+    return Path(entry[1] if entry else path).is_file()
+
+
+def _opened(source: Source) -> Source:
+    """The source as the readers take it: a file that is there, or the bytes of an entry of a Kaldi archive."""
+    if isinstance(source, io.BytesIO):
+        return source
+    entry = _ARCHIVE.fullmatch(os.fspath(source))
+    if entry is None or Path(source).is_file():
+        check_file(source)
+        return source
+    check_file(entry[1])
+    return _archive_entry(entry[1], int(entry[2]))
+
+
+@functools.lru_cache(maxsize=1)
+def _archive_entry(path: str, place: int) -> io.BytesIO:
+    """An entry of a Kaldi archive as a wav file."""
+    import kaldiio
+    import soundfile
+
+    try:
+        found = kaldiio.load_mat(f"{path}:{place}")
+        rate, samples = found
+        content = io.BytesIO()
+        wide = np.issubdtype(samples.dtype, np.floating)
+        soundfile.write(content, samples, rate, format="WAV", subtype="FLOAT" if wide else "PCM_16")
+    except Exception as error:  # kaldiio lets through what it comes upon
+        raise unreadable_audio(f"{path}:{place}", f"no sound there: {error or type(error).__name__}") from None
+    return content
 
 
 def probe_seconds(path: str | os.PathLike[str]) -> float:
@@ -99,10 +156,10 @@ def probe_seconds(path: str | os.PathLike[str]) -> float:
     Raises:
         InputError: the file does not exist, is empty or cannot be read.
     """
-    check_file(path)
+    source = _opened(path)
     try:
-        seconds = read_header(path).seconds
-        return sum(_lengths(path)) if seconds is None else seconds
+        seconds = read_header(source).seconds
+        return sum(_lengths(source)) if seconds is None else seconds
     except UnreadableError as error:
         raise unreadable_audio(os.fspath(path), error) from None
 
@@ -113,10 +170,10 @@ def true_seconds(path: str | os.PathLike[str]) -> float:
     Raises:
         InputError: the file does not exist, is empty or cannot be read.
     """
-    check_file(path)
+    source = _opened(path)
     try:
-        header = read_header(path)
-        return header.seconds if header.exact and header.seconds is not None else sum(_lengths(path))
+        header = read_header(source)
+        return header.seconds if header.exact and header.seconds is not None else sum(_lengths(source))
     except UnreadableError as error:
         raise unreadable_audio(os.fspath(path), error) from None
 
@@ -124,7 +181,7 @@ def true_seconds(path: str | os.PathLike[str]) -> float:
 def missing_seconds(path: str | os.PathLike[str], seconds: float) -> float:
     """How much of what its header promises a file of that true length lacks (half a download); 0 where all is there."""
     try:
-        claimed = claimed_seconds(path)
+        claimed = claimed_seconds(_opened(path))
     except UnreadableError:
         return 0.0
     return claimed - seconds if claimed is not None and claimed - seconds > max(_OVERSHOOT, 0.02 * claimed) else 0.0
@@ -160,125 +217,12 @@ def check_audio(audio: np.ndarray, sampling_rate: int, max_samples: int, truncat
     return audio
 
 
-class _Sound:
-    """What was heard of a recording while it was decoded: length, power of each channel and of their mix, peak."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.frames = 0
-        self.mixed = self.total = 0.0
-        self.peak = 0.0
-        self.powers = np.zeros(0)
-
-    def add(self, block: Block, mono: np.ndarray, name: str) -> None:
-        """Take a block in.
-
-        Raises:
-            InputError: it holds a number that is not finite.
-        """
-        if not np.isfinite(mono).all():
-            place = self.seconds + int(np.argmin(np.isfinite(mono))) / block.rate
-            raise InputError(
-                f"audio {name} holds samples that are not finite numbers, the first at {place:.2f} s; allowed: finite"
-            )
-        channels = block.samples.shape[0]
-        if channels > len(self.powers):
-            self.powers = np.pad(self.powers, (0, channels - len(self.powers)))
-        if channels > 1:
-            # without their offsets, which would hide that the sound cancels
-            spread = block.samples.astype(np.float64) - block.samples.mean(axis=1, keepdims=True)
-            self.powers[:channels] += np.square(spread).sum(axis=1)
-            self.mixed += float(np.square(spread.mean(axis=0)).sum())
-        self.total += float(mono.sum(dtype=np.float64))
-        self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
-        self.frames += len(mono)
-        self.seconds += len(mono) / block.rate
-
-    def cancels(self) -> bool:
-        """Whether the mix of the channels has lost their sound (one of them is inverted)."""
-        return len(self.powers) > 1 and self.mixed < _CANCELLED * self.powers.mean()
-
-    def loudest(self) -> int:
-        """The channel with the most power."""
-        return int(np.argmax(self.powers))
+def _outside(name: str, start: float, end: float | None, seconds: float) -> InputError:
+    piece = f"{start:g} s to its end" if end is None else f"{start:g} to {end:g} s"
+    return InputError(f"audio {name}: the piece from {piece} lies outside the recording of {seconds:.2f} s")
 
 
-class _Store:
-    """Samples that come in pieces: in memory, or from half an hour on in a file that goes with them."""
-
-    def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
-        self._held = self.count = 0
-        self._file: IO[bytes] | None = None
-
-    def append(self, part: np.ndarray) -> None:
-        """Take samples in."""
-        self._parts.append(part)
-        self._held += len(part)
-        self.count += len(part)
-        if self._held > _IN_MEMORY:
-            self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115 - the array below holds it
-            for held in self._parts:
-                self._file.write(held.astype(np.float32).tobytes())
-            self._parts, self._held = [], 0
-
-    def samples(self, count: int) -> np.ndarray:
-        """The first ``count`` samples, with silence after the last where there are fewer."""
-        self.append(np.zeros(max(0, count - self.count), np.float32))
-        if self._file is None:
-            return np.concatenate([*self._parts, np.zeros(0, np.float32)])[:count]
-        for held in self._parts:
-            self._file.write(held.astype(np.float32).tobytes())
-        self._file.flush()
-        return np.memmap(self._file, np.float32, "r+", shape=(self.count,))[:count]
-
-
-def _collect(
-    source: Source, rate: int, span: tuple[float, float | None], sound: _Sound, channel: int | None, name: str
-) -> np.ndarray:
-    """One channel, or the mean of all, at ``rate``; the same numbers as librosa's, block by block."""
-    store, resampler, last_rate, expected = _Store(), None, rate, 0.0
-    for block in _piece(read_blocks(source, span[0]), *span):
-        samples = block.samples
-        mono = samples.mean(axis=0) if channel is None else samples[min(channel, len(samples) - 1)]
-        sound.add(block, mono, name)
-        if block.rate != last_rate:
-            store.append(_rest(resampler))
-            resampler = _resampler(block.rate, rate) if block.rate != rate else None
-            last_rate = block.rate
-        expected += len(mono) * rate / block.rate
-        store.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
-    store.append(_rest(resampler))
-    return store.samples(int(np.ceil(expected - 1e-6)))
-
-
-def _resampler(rate: int, target: int) -> Any:
-    import soxr
-
-    return soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
-
-
-def _rest(resampler: Any) -> np.ndarray:
-    return (
-        np.zeros(0, np.float32) if resampler is None else resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    )
-
-
-def _piece(blocks: Iterator[Block], start: float, end: float | None) -> Iterator[Block]:
-    """The blocks up to ``end - start`` seconds."""
-    left = None if end is None else end - start
-    for block in blocks:
-        count = block.samples.shape[1]
-        keep = count if left is None else min(count, round(left * block.rate))
-        if keep > 0:
-            yield Block(block.rate, block.samples[:, :keep])
-        if left is not None:
-            left -= count / block.rate
-            if round(left * block.rate) <= 0:
-                return
-
-
-def _set_right(samples: np.ndarray, sound: _Sound, scale: float) -> None:
+def _set_right(samples: np.ndarray, sound: Sound, scale: float) -> None:
     """Scale and offset as they should be, in place."""
     offset = scale * sound.total / max(1, sound.frames)
     if scale != 1.0:

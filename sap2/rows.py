@@ -117,7 +117,7 @@ def as_utterance(record: Row) -> Row:
 def row_audios(row: Row) -> list[str]:
     """The audio paths of a row, by the one rule that holds everywhere: ``audios`` (or ``audio``) as a list, a string,
     or objects with a ``path``; else those that stand in the user's turns (``<audio>path</audio>``)."""
-    audios = next((row[name] for name in ("audios", *UTTERANCE_AUDIO) if row.get(name)), [])
+    audios: Any = next((row[name] for name in ("audios", *UTTERANCE_AUDIO) if row.get(name)), [])
     if isinstance(audios, (str, dict)):
         audios = [audios]
     paths = [audio["path"] if isinstance(audio, dict) else audio for audio in audios]

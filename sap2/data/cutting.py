@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sap2.audio import load_samples
+from sap2.audio import load_piece
 from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.lengths import SAMPLING_RATE
@@ -125,7 +125,7 @@ def _cut(cut: Cut) -> Result:
         note = f"{Path(cut.source).name} {cut.start} {cut.end}"
         if _note(cut.target) == note:
             return cut.target, False, ""
-        samples = load_samples(cut.source, SAMPLING_RATE, cut.start, cut.end)
+        samples = load_piece(cut.source, SAMPLING_RATE, cut.start, cut.end)
         if not len(samples):
             raise InputError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
         _write_flac(cut.target, samples, note)

@@ -22,6 +22,7 @@ from sap2.data.biasing import (
     rare_words,
     read_biasing,
 )
+from sap2.data.transcoded import transcoded
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError, list_some
 from sap2.files import atomic_write
@@ -105,9 +106,10 @@ def read_corpus(root: str | os.PathLike[str], split: str) -> Iterator[Recording]
         raise InputError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt below it")
     for path in files:
         for name, entry in read_table(path, required=True).items():
-            audio = path.parent / f"{name}.flac"
-            if not audio.is_file():
-                raise InputError(f"{entry.where}: no audio at {audio}")
+            published = path.parent / f"{name}.flac"
+            audio = published if published.is_file() else transcoded(published)
+            if audio is None:
+                raise InputError(f"{entry.where}: no audio at {published}, nor in another format beside it")
             yield Recording(entry.where, name, entry.value.lower(), str(audio))
 
 

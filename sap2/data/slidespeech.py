@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sap2.audio import AUDIO_SUFFIXES
+from sap2.audio import AUDIO_SUFFIXES, audio_exists
 from sap2.commands.shared import check_output, positive, print_report
 from sap2.data.cutting import Cut, cut_all
+from sap2.data.transcoded import by_quality, same_recording, transcoded
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError, list_some
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
+from sap2.slides.decks import is_junk
 from sap2.slides.neighbours import keywords_around, place_slides
 from sap2.spelling import CASES, apply_case
 from sap2.tables import Entry, Segment, read_keywords, read_segments, read_table
@@ -103,28 +105,33 @@ def find_recordings(folder: Path, wav_dir: str | None = None) -> dict[str, str]:
     Paths in ``wav.scp`` are relative to its folder, to the folder above, or to where the command runs.
 
     Raises:
-        InputError: an entry is a pipe or an archive, a name stands for two files, or there is neither.
+        InputError: an entry is a pipe, a name stands for two files, or there is neither.
     """
     if wav_dir is None and (folder / "wav.scp").is_file():
         return {name: _scp_path(folder, entry) for name, entry in read_table(folder / "wav.scp", required=True).items()}
     audio = Path(wav_dir) if wav_dir is not None else folder / "wav"
     if not audio.is_dir():
         raise InputError(f"{folder}: neither wav.scp nor a folder of recordings ({audio}); --wav-dir names one")
-    found: dict[str, str] = {}
-    for path in sorted(path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
-        if path.stem in found:
-            raise InputError(f"{path}: a second recording named {path.stem!r}, after {found[path.stem]}")
-        found[path.stem] = str(path)
-    return found
+    found: dict[str, Path] = {}
+    for path in sorted(
+        path for path in audio.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and not is_junk(path)
+    ):
+        other = found.get(path.stem)
+        if other is not None and not same_recording(other, path):
+            raise InputError(f"{path}: a second recording named {path.stem!r}, after {other}")
+        # of a video and its sound beside it, or a transcoded copy, the one without loss
+        found[path.stem] = path if other is None else min(other, path, key=by_quality)
+    return {name: str(path) for name, path in found.items()}
 
 
 def _scp_path(folder: Path, entry: Entry) -> str:
     value = entry.value
     # a pipe would be a command run out of a data file
-    if value.endswith("|") or value.rpartition(":")[2].isdigit():
-        raise InputError(f"{entry.where}: {value!r:.80} is a pipe or an archive; a path of an audio file is needed")
+    if value.endswith("|"):
+        raise InputError(f"{entry.where}: {value!r:.80} is a pipe; a path of an audio file or of an archive is needed")
     places = [Path(value)] if Path(value).is_absolute() else [folder / value, folder.parent / value, Path(value)]
-    return str(next((place for place in places if place.is_file()), places[0]))
+    found = next((place for place in places if audio_exists(place)), None)
+    return str(found or next(filter(None, map(transcoded, places)), places[0]))
 
 
 def convert_slidespeech(
@@ -227,7 +234,7 @@ def _usable(
         if text is None or not clean_text(text.value):
             return "no transcript"
         path = recordings.get(segment.recording)
-        if path is None or not Path(path).is_file():
+        if path is None or not audio_exists(path):
             return "no recording"
         return "too long" if 0 < options.max_seconds < segment.end - segment.start else ""
 

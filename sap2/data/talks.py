@@ -1,7 +1,8 @@
 """Your own talks to utterances: a manifest of audio, and keywords from slides or from a list.
 
-The manifest is CSV or JSONL with the columns id, audio and, as far as there are, start, end, text, slides, slide and
-session. Slides: .txt, .pdf, .pptx, pictures or a folder of them. See docs/data.md.
+The manifest is CSV or JSONL with the columns id, audio and, as far as there are, start, end, text, captions, slides,
+slide and session. Recordings with captions (.srt, .vtt) are cut by them, long ones without a text at their pauses.
+Slides: .txt, .pdf, .pptx, pictures or a folder of them. See docs/data.md.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from sap2.audio import true_seconds
 from sap2.commands.shared import add_slide_options, check_output, count, positive, print_report
 from sap2.data.cutting import Cut, cut_all
+from sap2.data.recordings import divide_recordings
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError
+from sap2.lengths import MAX_SECONDS
 from sap2.progress import progress
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
@@ -44,6 +47,7 @@ class TalkOptions:
         ocr, notes: see :func:`sap2.slides.decks.read_deck`.
         case: ``keep`` or ``lower``, of transcripts and keywords.
         audio_dir: where pieces are cut to; needed when a row has a start or an end.
+        max_seconds: longest piece of a recording that is cut by its captions or at its pauses.
         workers: processes that cut audio.
     """
 
@@ -57,6 +61,7 @@ class TalkOptions:
     notes: bool = False
     case: str = "keep"
     audio_dir: str | None = None
+    max_seconds: float = MAX_SECONDS
     workers: int = 1
 
 
@@ -70,12 +75,14 @@ class TalksReport:
     decks: int = 0
     slides: int = 0
     cut: int = 0
+    left_out: int = 0
 
     def __str__(self) -> str:
         mean = self.keywords / self.utterances if self.utterances else 0.0
+        left_out = f" ({self.left_out} pieces too long or too short are left out)" if self.left_out else ""
         return (
-            f"{self.utterances} utterances, {self.cut} audio files cut; {self.decks} decks, {self.slides} slides, "
-            f"{mean:.1f} keywords an utterance, without keywords: {self.no_keywords}"
+            f"{self.utterances} utterances{left_out}, {self.cut} audio files cut; {self.decks} decks, "
+            f"{self.slides} slides, {mean:.1f} keywords an utterance, without keywords: {self.no_keywords}"
         )
 
 
@@ -89,8 +96,8 @@ def convert_talks(
         MissingExtraError: a deck needs a package of the extra ``slides``.
     """
     options = options or TalkOptions()
-    entries = read_manifest(manifest)
-    report = TalksReport()
+    division = divide_recordings(read_manifest(manifest), options.max_seconds)
+    entries, report = division.entries, TalksReport(left_out=division.left_out)
     common = common_words(options.language, options.common_words)
     listed = read_list(options.keyword_list) if options.keyword_list else []
     decks = _read_decks(entries, options, common, report)
@@ -196,6 +203,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--case", choices=CASES, default="keep", help="of transcripts and keywords (default: %(default)s)"
     )
     parser.add_argument("--audio-dir", metavar="DIR", help="where pieces with a start or an end are cut to")
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=MAX_SECONDS,
+        metavar="S",
+        help="longest piece of a recording that is cut by captions or at pauses (default: %(default)g)",
+    )
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
 
 

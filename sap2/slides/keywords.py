@@ -46,7 +46,8 @@ def split_text(text: str) -> list[str]:
 
 
 def _split(text: str) -> list[_Word]:
-    words, position = [], 0
+    words: list[_Word] = []
+    position = 0
     for match in _word_pattern(text.isascii()).finditer(text):
         before = text[position : match.start()].strip()
         first = not words or before.endswith((".", "?", "!", ":", "。"))

@@ -14,7 +14,7 @@ from sap2.rowfiles import read_rows
 from sap2.rows import Row
 from sap2.tables import check_id
 
-COLUMNS = ("id", "audio", "start", "end", "text", "slides", "slide", "session")
+COLUMNS = ("id", "audio", "start", "end", "text", "captions", "slides", "slide", "session")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Entry:
         audio: path of the audio.
         start, end: seconds, where the utterance is a piece of its audio; ``end`` may be left out.
         text: the transcript, or None.
+        captions: path of an .srt or .vtt file that says what is said when, or None.
         slides: path of the deck, or None.
         slide: number of the utterance's slide in it, from 1, or None.
         session: for results by session, or None.
@@ -38,6 +39,7 @@ class Entry:
     start: float | None = None
     end: float | None = None
     text: str | None = None
+    captions: Path | None = None
     slides: Path | None = None
     slide: int | None = None
     session: str | None = None
@@ -99,6 +101,7 @@ def _entry(record: Row, where: str, folder: Path) -> Entry:
         start=start,
         end=end,
         text=values.get("text"),
+        captions=folder / values["captions"] if values.get("captions") else None,
         slides=folder / values["slides"] if values.get("slides") else None,
         slide=None if slide is None else int(slide),
         session=values.get("session"),

@@ -126,7 +126,8 @@ def _pictures(slide: Any, area: int) -> Iterator[bytes]:
 def _with_pictures(path: Path, texts: list[str], pictures: list[list[bytes]]) -> list[str]:
     """The texts with those of the pictures, each read once, though it may be on every slide."""
     read: dict[str, str] = {}
-    found, failed = [], []
+    found: list[str] = []
+    failed: list[str] = []
     for number, blobs in enumerate(pictures, 1):
         for blob in blobs:
             key = hashlib.sha256(blob).hexdigest()

@@ -277,7 +277,7 @@ def test_unsigned_and_wide_samples_of_ffmpeg(tmp_path):
 
 
 def test_long_recordings_are_read_in_blocks_and_held_in_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("sap2.audio._IN_MEMORY", RATE)
+    monkeypatch.setattr("sap2.audio_samples._IN_MEMORY", RATE)
     path = tmp_path / "long.flac"
     soundfile.write(path, np.stack([sound(40, 44_100)] * 2, 1), 44_100)
     assert max(block.samples.shape[1] for block in read_blocks(path)) <= 1 << 18

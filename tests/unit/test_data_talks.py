@@ -120,7 +120,10 @@ HEAD = "id,audio,start,end,text,slides,slide\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,path\nu1,talk.wav\n", r"talks\.csv:2: unknown columns path; allowed: id, audio, start, end, text, slides"),
+        (
+            "id,path\nu1,talk.wav\n",
+            r"talks\.csv:2: unknown columns path; allowed: id, audio, start, end, text, captions, slides",
+        ),
         ("id,text\nu1,hi\n", r"talks\.csv:2: audio is missing"),
         (HEAD + ",talk.wav,,,,,\n", r"talks\.csv:2: id is missing"),
         (HEAD + "u1,talk.wav,,,,\n", r"talks\.csv:2: 6 fields, the header has 7"),

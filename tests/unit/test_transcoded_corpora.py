@@ -1,0 +1,111 @@
+"""Corpora whose audio is not in the files that were published: other formats, and Kaldi's archives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+
+from sap2.audio import audio_exists, load_piece, load_samples, probe_seconds, true_seconds
+from sap2.data.cutting import Cut, cut_all
+from sap2.data.librispeech import read_corpus
+from sap2.data.slidespeech import convert_slidespeech, find_recordings
+from sap2.data.utterances import read_utterances
+from sap2.errors import InputError
+
+RATE = 16_000
+
+
+def tone(seconds=2.0, hertz=440.0):
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def write(path, samples=None):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
+    soundfile.write(path, tone() if samples is None else samples, RATE, **options)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """wav.scp and wav.ark, as Kaldi's wav-copy writes them."""
+    with kaldiio.WriteHelper(f"ark,scp:{tmp_path}/wav.ark,{tmp_path}/wav.scp") as writer:
+        for name, hertz in (("t1", 300.0), ("t2", 600.0)):
+            writer(name, (RATE, (tone(6.0, hertz) * 32767).astype(np.int16)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".mp3", ".opus", ".ogg"])
+def test_librispeech_in_another_format(tmp_path, suffix):
+    folder = tmp_path / "dev-clean" / "1" / "2"
+    write(folder / f"1-2-0000{suffix}")
+    (folder / "._1-2-0000.wav").write_bytes(b"\0\5\x16\7")
+    (folder / "1-2.trans.txt").write_text("1-2-0000 HELLO WORLD\n")
+    (recording,) = read_corpus(tmp_path, "dev-clean")
+    assert recording.audio == str(folder / f"1-2-0000{suffix}")
+    (folder / f"1-2-0000{suffix}").unlink()
+    with pytest.raises(
+        InputError, match=r"trans\.txt:1: no audio at .*1-2-0000\.flac, nor in another format beside it"
+    ):
+        list(read_corpus(tmp_path, "dev-clean"))
+
+
+def test_slidespeech_in_other_formats(tmp_path):
+    split = tmp_path / "dev"
+    write(split / "wav" / "t1.opus")
+    write(split / "wav" / "t2.mp3")
+    write(split / "wav" / "t2.wav")
+    (split / "wav" / "._t2.wav").write_bytes(b"\0\5\x16\7")
+    (split / "wav" / "Thumbs.db").write_bytes(b"x")
+    assert {name: Path(path).name for name, path in find_recordings(split).items()} == {"t1": "t1.opus", "t2": "t2.wav"}
+    (split / "wav.scp").write_text("t1 wav/t1.flac\nt2 wav/t2.flac\n")
+    assert {name: Path(path).name for name, path in find_recordings(split).items()} == {"t1": "t1.opus", "t2": "t2.wav"}
+
+
+def test_an_archive_is_heard(archive):
+    entries = dict(line.split() for line in (archive / "wav.scp").read_text().splitlines())
+    for name, hertz in (("t1", 300.0), ("t2", 600.0)):
+        assert audio_exists(entries[name])
+        np.testing.assert_allclose(load_samples(entries[name], RATE), tone(6.0, hertz), atol=1e-4)
+        np.testing.assert_allclose(load_piece(entries[name], RATE, 1, 2), tone(6.0, hertz)[RATE : 2 * RATE], atol=1e-4)
+        assert probe_seconds(entries[name]) == true_seconds(entries[name]) == 6.0
+    assert not audio_exists(archive / "other.ark:5")
+    with pytest.raises(InputError, match=r"wav\.ark:7 cannot be read \(no sound there"):
+        load_samples(f"{archive}/wav.ark:7", RATE)
+    with pytest.raises(InputError, match=r"other\.ark does not exist"):
+        load_samples(f"{archive}/other.ark:7", RATE)
+
+
+def test_slidespeech_out_of_archives(archive):
+    split = archive / "dev"
+    split.mkdir()
+    entries = dict(line.split() for line in (archive / "wav.scp").read_text().splitlines())
+    places = {name: entry.rpartition("/")[2] for name, entry in entries.items()}
+    (split / "wav.scp").write_text("".join(f"{name} {place}\n" for name, place in places.items()))
+    (split / "segments").write_text("u1 t1 1.0 2.0\nu2 t2 0.5 3.0\n")
+    (split / "text").write_text("u1 one\nu2 two\n")
+    (split / "keywords").write_text("u1 x$y\nu2\n")
+    report = convert_slidespeech(archive, "dev", archive / "dev.jsonl", archive / "audio")
+    assert (report.utterances, report.cut) == (2, 2)
+    cut = {utterance.id: utterance.audio for _, utterance in read_utterances(archive / "dev.jsonl")}
+    np.testing.assert_allclose(load_samples(cut["u2"], RATE), tone(6.0, 600.0)[RATE // 2 : 3 * RATE], atol=1e-3)
+
+
+def test_pieces_of_a_compressed_recording_decode_it_once(tmp_path, monkeypatch):
+    import sap2.audio
+
+    write(tmp_path / "talk.mp3", tone(20.0))
+    calls = []
+    monkeypatch.setattr(
+        sap2.audio, "load_samples", lambda *args, **more: calls.append(args) or load_samples(*args, **more)
+    )
+    cuts = [Cut(str(tmp_path / "talk.mp3"), n, n + 1.0, str(tmp_path / f"{n}.flac")) for n in range(15)]
+    assert cut_all(cuts).made == 15
+    assert len(calls) == 1
+    np.testing.assert_allclose(
+        load_samples(tmp_path / "3.flac", RATE), load_samples(tmp_path / "talk.mp3", RATE, 3, 4), atol=1e-3
+    )
