@@ -21,8 +21,9 @@ from sap2.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n"
-DIVIDERS = ("$", "\t", ";", "；", "|", "、", "，", ",")
-"""What stands between the keywords of a line, the surest first; SlideSpeech's own is ``$``."""
+DIVIDERS = ("$", "\t", ";", "；", "、", "，", ",")
+"""What stands between the keywords of a line, the surest first; SlideSpeech's own is ``$``. Not ``|``: it is in special
+tokens, and stands between a term and its aliases."""
 _MAX_WORDS = 4  # of one keyword that nothing divides; more are several, or a sentence
 _COUNTED = re.compile(r"(.*\S)[ ]*\t[ ]*[\d.,]+")
 

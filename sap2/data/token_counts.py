@@ -61,7 +61,8 @@ class TokenCounter:
         for what, value, least in (("window", self.window, 1), ("min-positions", self.min_positions, 0)):
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{what} {value!r} must be a whole number from {least}")
-        self.closed = config.get("sap_pooling") == "salience"
+        # only salience has least positions; it gives every keyword its separator
+        self.closed = config.get("sap_pooling") == "salience" or self.min_positions > 0
         self.max_seconds = float(_read(folder / "preprocessor_config.json").get("chunk_length", MAX_SECONDS))
         self._text = _load(folder / "tokenizer.json")
         self._plain = _load(folder / "tokenizer.json")

@@ -123,4 +123,4 @@ def test_the_command(utterances, tmp_path, capsys):
     assert capsys.readouterr().err.endswith("utterances.jsonl:1: a has no transcript\n")
     utterances.write_text("")
     assert tool("build_curriculum", *arguments) == 2
-    assert "holds no utterances" in capsys.readouterr().err
+    assert "no utterance in this file" in capsys.readouterr().err

@@ -165,8 +165,8 @@ def test_keywords_come_from_lists_decks_or_the_command_line(tmp_path):
     listed.write_text("Emily\nsteve wozniak\nemily\nevil<|endofcontext|>\n")
     assert read_keywords(str(listed)) == ["Emily", "steve wozniak", "evil endofcontext"]
     deck = tmp_path / "deck.md"
-    deck.write_text("The story of Wozniak\nat the Homebrew club\fSlide two about Emily")
-    assert {"Wozniak", "Homebrew", "Emily"} <= set(read_keywords(str(deck)))
+    deck.write_text("The story of Wozniak\nat the Homebrew club\fSlide two about Vendett")
+    assert {"Wozniak", "Homebrew", "Vendett"} <= set(read_keywords(str(deck)))
     assert len(read_keywords(str(deck), KeywordOptions(max_keywords=2))) == 2
     assert read_keywords("emily, steve wozniak") == ["emily", "steve wozniak"]
     with pytest.raises(ValueError, match=r"--keywords slides\.pdf: no such file"):
@@ -174,7 +174,7 @@ def test_keywords_come_from_lists_decks_or_the_command_line(tmp_path):
 
 
 def test_slides_have_the_times_of_the_manifest(tmp_path):
-    (tmp_path / "deck.md").write_text("Wozniak\fEmily")
+    (tmp_path / "deck.md").write_text("Wozniak\fVendett")
     audio = tmp_path / "talk.wav"
     manifest = tmp_path / "m.csv"
     manifest.write_text(
@@ -183,7 +183,7 @@ def test_slides_have_the_times_of_the_manifest(tmp_path):
     deck = str(tmp_path / "deck.md")
     first, second = read_slide_times(str(manifest), audio, deck)
     assert (first.start, first.end, first.keywords) == (0.0, 10.0, ["Wozniak"])
-    assert (second.start, second.end, second.keywords) == (10.0, None, ["Emily"])
+    assert (second.start, second.end, second.keywords) == (10.0, None, ["Vendett"])
     with pytest.raises(ValueError, match=r"m\.csv: no row names the audio"):
         read_slide_times(str(manifest), tmp_path / "third.wav", deck)
     with pytest.raises(ValueError, match=r"m\.csv:2: no slides; name them in the row"):
