@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from sap2.rowfiles import read_rows, write_rows
 from sap2.rows import Row, as_messages, find_contexts, row_audios, row_keywords
 from sap2.text import choose_listed, clean_keywords
 
-_TAKEN = ""
+_TAKEN, _REPLY, _PICKED = "", "=", "+"
+"""What is left of a prediction that is used up, and the marks before a reply and before picked keywords."""
 
 
 @dataclasses.dataclass
@@ -56,7 +58,8 @@ class Predictions:
     """The replies of a stage-one ``result.jsonl``, looked up by row id, or by audio where the results have no ids.
 
     Args:
-        path: results of ``swift infer`` (``response``, ``audios``, and ``id`` where it was kept).
+        path: results of ``swift infer`` (``response``, ``audios``, and ``id`` where it was kept), or of
+            ``sap2 pipeline`` (``picked_keywords``, which are taken as they are).
         lenient: count what is missing, unknown or repeated instead of refusing it.
         keep_unknown: keep predicted keywords that are not in the row's list, after the others.
 
@@ -79,16 +82,22 @@ class Predictions:
             if key in self._replies:
                 repeated.append(key)
             else:
-                # a mark before the reply, so that an empty reply is not taken for one that is used up
-                self._replies[key] = "=" + reply
+                self._replies[key] = reply
         self.report.duplicates = len(repeated)
         if repeated and not lenient:
             what = "id" if self._with_ids else "audio (the results have no ids, so they are joined by audio)"
             raise InputError(f"{path}: more than one prediction for the same {what}: {list_some(repeated)}")
 
     def _result(self, row: Row, where: str) -> tuple[str, str]:
-        reply = row.get("response")
-        if not isinstance(reply, str):
+        """What to join a result by, and its reply or picked keywords behind a mark that says which."""
+        reply, picked = row.get("response"), row.get("picked_keywords")
+        if picked is not None:
+            if not isinstance(picked, list) or not all(isinstance(keyword, str) for keyword in picked):
+                raise InputError(f"{where}: picked_keywords must be a list of texts, not {picked!r:.80}")
+            reply = _PICKED + json.dumps(picked, ensure_ascii=False)
+        elif isinstance(reply, str):
+            reply = _REPLY + reply
+        else:
             raise InputError(f"{where}: response must be the text of a reply, not {reply!r:.80}")
         if self._with_ids:
             return str(row["id"]), reply
@@ -98,7 +107,8 @@ class Predictions:
         return audios[0], reply
 
     def keywords_of(self, row_id: str | None, audio: str | None, keywords: list[str]) -> list[str]:
-        """The predicted keywords of one row that are in its list, in the list's order.
+        """The predicted keywords of one row: what a pruner picked, as it ranked them, or what a reply names of the
+        row's list, in the list's order.
 
         Raises:
             InputError: a second row asks for the same prediction.
@@ -115,7 +125,12 @@ class Predictions:
             hint = "" if self._with_ids else ": without ids in the results, this audio is ambiguous"
             raise InputError(f"{'id' if self._with_ids else 'audio'} {key!r} occurs in more than one row{hint}")
         self._replies[key] = _TAKEN
-        return self._choose(parse_prune_reply(reply[1:]), keywords)
+        if reply.startswith(_PICKED):
+            picked = clean_keywords(json.loads(reply[len(_PICKED) :]))
+            self.report.rows += 1
+            self.report.keywords += len(picked)
+            return picked
+        return self._choose(parse_prune_reply(reply[len(_REPLY) :]), keywords)
 
     def _id_by_audio(self, audio: str | None) -> str | None:
         """The id of the prediction with that audio, for a row that has no id itself."""

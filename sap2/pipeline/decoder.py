@@ -62,12 +62,12 @@ class Decoder:
         self.stages = tuple(stages)
         self.engine: Engine = engine or TransformersEngine(loaded)
         self.encoder = Encoder(loaded.processor, self.engine.max_length, truncate_audio)
-        cases = {stage: case or loaded.cases[stage] or "keep" for stage in self.stages}
+        cases = {stage: case or loaded.cases.get(stage) or "keep" for stage in self.stages}
         self._asker = Asker(self.encoder, self.engine, loaded.systems, cases, max_new_tokens)
         self.engine_idle_seconds = 0.0
         prune = prune or PruneOptions()
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
-        self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.stages[-1], self.bank)
+        self._pruner = pruner or make_pruner(prune, self._asker, loaded, list(loaded.systems)[-1], self.bank)
         self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
 
     def prepare(self, job: Job) -> Prepared:

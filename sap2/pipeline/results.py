@@ -239,4 +239,6 @@ def _stage_one_row(row: Row) -> Row:
         "labels": row["prune_labels"],
         "messages": [*prompt, {"role": "assistant", "content": reply}],
         "audios": row["audios"],
+        "picked_keywords": row["picked_keywords"],
+        "keyword_probabilities": row["keyword_probabilities"],
     }

@@ -34,14 +34,11 @@ class Reading(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StagePlan:
-    """The stages in their order, and the adapter of each (None: the model alone)."""
+    """Which ``stages`` run, in their order, and the ``adapters`` by the stage they were trained for (None: the model
+    alone). The spotter listens with the last of them."""
 
+    stages: tuple[str, ...]
     adapters: dict[str, str | None]
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Their names."""
-        return tuple(self.adapters)
 
 
 def plan_stages(
@@ -75,9 +72,11 @@ def plan_stages(
         raise InputError(f"{what} would not use --prune-adapter {prune_adapter}; leave one of them out")
     if names == (PRUNE,) and asr_adapter is not None and asked:
         raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")
-    alone = asr_adapter if names == (PRUNE,) and prune_adapter is None else prune_adapter
-    folders = {stage: alone if stage == PRUNE else asr_adapter for stage in names}
-    return StagePlan({stage: None if folder is None else os.fspath(folder) for stage, folder in folders.items()})
+    folders = {stage: prune_adapter if stage == PRUNE else asr_adapter for stage in names}
+    if names == (PRUNE,) and prune_adapter is None and asr_adapter is not None:
+        folders = {ASR: asr_adapter}
+    named = {stage: None if folder is None else os.fspath(folder) for stage, folder in folders.items()}
+    return StagePlan(names, named)
 
 
 def stage_content(stage: str, keywords: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.prompting import Heard, Prompt
 from sap2.pipeline.stages import Reading
+from sap2.prompts import PRUNE, prune_reply
 
 if TYPE_CHECKING:
     from sap2.pipeline.pruners import Pruning
@@ -56,7 +57,7 @@ class Utterance:
         probabilities: of the keywords that stage one ranked, the likeliest first.
         content: the user's turn of the last question.
         text: the last reply, understood.
-        replies: what the model said, by stage.
+        replies: what the model said, by stage; of a pruner that does not ask it, what it would have said.
         cut_off: stages whose reply reached the limit of tokens.
     """
 
@@ -81,7 +82,8 @@ class Utterance:
         """Go on with what stage one picked."""
         self.keywords, self.unlisted = found.picked, found.unlisted
         self.probabilities = {pick.keyword: round(pick.probability, 4) for pick in found.ranked}
-        self.text = found.reply.text if found.reply else ""
+        self.text = found.reply.text if found.reply else prune_reply(found.picked)
+        self.replies.setdefault(PRUNE, self.text)
 
     def take_reading(self, reading: Reading) -> None:
         """Go on with what a reply of another stage says."""

@@ -105,11 +105,11 @@ def fit_calibration(
 
 
 class Bin(NamedTuple):
-    """Terms of like probability: their ``mean`` probability, the ``share`` that was spoken, and their ``count``."""
+    """Terms of like probability: the ``mean`` of it, the ``share`` that was spoken, and how many ``terms`` they are."""
 
     mean: float
     share: float
-    count: int
+    terms: int
 
 
 def reliability(probabilities: np.ndarray, spoken: np.ndarray, bins: int = 10) -> list[Bin]:
@@ -124,5 +124,5 @@ def reliability(probabilities: np.ndarray, spoken: np.ndarray, bins: int = 10) -
 
 def calibration_error(found: list[Bin]) -> float:
     """Expected calibration error: the mean distance of probability and share, over the terms (Guo et al. 2017)."""
-    total = sum(one.count for one in found)
-    return sum(abs(one.mean - one.share) * one.count for one in found) / total if total else 0.0
+    total = sum(one.terms for one in found)
+    return sum(abs(one.mean - one.share) * one.terms for one in found) / total if total else 0.0

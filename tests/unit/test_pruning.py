@@ -128,7 +128,7 @@ def test_separable_examples_have_a_fit():
 
 def test_bins_of_probabilities():
     found = reliability(np.array([0.05, 0.05, 0.95, 1.0]), np.array([False, True, True, True]))
-    assert [(one.share, one.count) for one in found] == [(0.5, 2), (1.0, 2)]
+    assert [(one.share, one.terms) for one in found] == [(0.5, 2), (1.0, 2)]
     assert calibration_error(found) == pytest.approx((0.45 * 2 + 0.025 * 2) / 4)
     assert calibration_error([]) == 0.0
 
