@@ -59,16 +59,18 @@ def merge_cues(cues: Iterable[Cue], max_seconds: float, pause: float = 1.0) -> l
     pieces: list[list[Cue]] = []
     for cue in cues:
         piece = pieces[-1] if pieces else None
-        if piece is not None and cue.start - piece[-1].end < pause and cue.end - piece[0].start <= max_seconds:
-            if not (_ends_sentence(piece[-1]) and piece[-1].end - piece[0].start > max_seconds / 2):
-                piece.append(cue)
-                continue
-        pieces.append([cue])
+        near = piece is not None and cue.start - piece[-1].end < pause and cue.end - piece[0].start <= max_seconds
+        if piece is not None and near and not _is_full(piece, max_seconds):
+            piece.append(cue)
+        else:
+            pieces.append([cue])
     return [Cue(p[0].start, max(cue.end for cue in p), " ".join(cue.text for cue in p)) for p in pieces]
 
 
-def _ends_sentence(cue: Cue) -> bool:
-    return cue.text.endswith((".", "?", "!", "。"))
+def _is_full(piece: list[Cue], max_seconds: float) -> bool:
+    """Whether a sentence ends here, in the second half of what a piece may hold."""
+    ended = piece[-1].text.endswith((".", "?", "!", "。"))
+    return ended and piece[-1].end - piece[0].start > max_seconds / 2
 
 
 def _seconds(parts: tuple[str | None, ...]) -> float:
