@@ -26,6 +26,9 @@ _UTTERANCE_NAMES = {
     "keywords": ("keywords", "hotwords"),
 }
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+RESULTS_ARE_ADDED = "swift infer adds to a result file that is there: delete the file and decode again"
+"""What to say where ids of a result file are repeated."""
+
 _INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
 
 

@@ -18,7 +18,7 @@ from sap2.errors import InputError, list_some
 from sap2.progress import progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
 from sap2.rowfiles import read_rows, write_rows
-from sap2.rows import Row, as_messages, find_contexts, row_audios, row_keywords
+from sap2.rows import RESULTS_ARE_ADDED, Row, as_messages, find_contexts, row_audios, row_keywords
 from sap2.text import choose_listed, clean_keywords
 
 _TAKEN, _REPLY, _PICKED = "", "=", "+"
@@ -86,7 +86,8 @@ class Predictions:
         self.report.duplicates = len(repeated)
         if repeated and not lenient:
             what = "id" if self._with_ids else "audio (the results have no ids, so they are joined by audio)"
-            raise InputError(f"{path}: more than one prediction for the same {what}: {list_some(repeated)}")
+            said = f"{path}: more than one prediction for the same {what}: {list_some(repeated)}"
+            raise InputError(f"{said}; {RESULTS_ARE_ADDED}")
 
     def _result(self, row: Row, where: str) -> tuple[str, str]:
         """What to join a result by, and its reply or picked keywords behind a mark that says which."""

@@ -17,7 +17,7 @@ from typing import Any
 from sap2.errors import InputError, list_some
 from sap2.prompts import JOINT_REPLY, parse_joint_reply
 from sap2.rowfiles import read_rows
-from sap2.rows import Row, row_id, row_keywords
+from sap2.rows import RESULTS_ARE_ADDED, Row, row_id, row_keywords
 from sap2.tables import BiasingEntry, iter_biasing, iter_table, read_lines, split_keywords
 
 ROW_SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -194,7 +194,7 @@ def read_results(path: str | os.PathLike[str], problems: Problems, reply: str = 
     for row in rows:
         if joint or (reply == "auto" and is_joint(row.ref)):
             _parse_joint(row)
-    return collect(((row.id, row) for row in rows), str(path), problems)
+    return collect(((row.id, row) for row in rows), f"{path} ({RESULTS_ARE_ADDED})", problems)
 
 
 def is_joint(text: str | None) -> bool:

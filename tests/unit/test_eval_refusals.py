@@ -126,3 +126,10 @@ def test_systems_must_have_the_same_references(tmp_path, capsys):
     files = [f"{name}={tmp_path / name}.jsonl" for name in "ab"]
     assert run(tmp_path, "--input_file", *files)[0] == 2
     assert "reference of b differs from the first system's: 1: u1" in capsys.readouterr().err
+
+
+def test_a_result_file_that_was_added_to_is_explained(tmp_path, capsys):
+    write(tmp_path / "r.jsonl", *[row("a", "a", id="u1")] * 2)
+    assert sap2("score", tmp_path / "r.jsonl") == 2
+    error = capsys.readouterr().err
+    assert "repeated id in" in error and "swift infer adds to a result file that is there: delete the file" in error
