@@ -23,7 +23,11 @@ asr_server=$!
 end() {
     trap - EXIT INT TERM
     kill -- "-$prune_server" "-$asr_server" 2>/dev/null || true
-    wait || true
+    for _ in $(seq 50); do # they get ten seconds to finish what they are at
+        kill -0 -- "-$prune_server" 2>/dev/null || kill -0 -- "-$asr_server" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    kill -KILL -- "-$prune_server" "-$asr_server" 2>/dev/null || true
 }
 trap end EXIT
 trap 'end; exit 143' TERM

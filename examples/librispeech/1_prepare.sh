@@ -6,7 +6,7 @@ source "$(dirname "$0")/settings.sh"
 for split in train-clean-100 train-clean-360 train-other-500 dev-clean; do
     python -m data_tools.librispeech "$LIBRISPEECH" --split "$split" --output "$WORK/$split.utterances.jsonl" \
         --common-words "$BIASING/words/common_words_5k.txt" --rare-words "$BIASING/words/all_rare_words.txt" \
-        --distractors 100-1000 --seed 0
+        --distractors "$DISTRACTORS" --seed 0
     python -m data_tools.build_prune "$WORK/$split.utterances.jsonl" --output "$WORK/$split.prune.jsonl"
     python -m data_tools.build_asr "$WORK/$split.utterances.jsonl" --output "$WORK/$split.asr.jsonl" \
         --keywords oracle --drop 0.05 --distractors 3 --seed 0

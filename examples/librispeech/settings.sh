@@ -12,5 +12,6 @@
 : "${DTYPE:=bfloat16}"
 : "${BATCH:=32}"
 : "${ACCUMULATION:=1}"
+: "${DISTRACTORS:=100-1000}"                # other words in a list of the training
 : "${LIST:=1000}"                            # words of a test list: 100, 500, 1000 or 2000
 newest_checkpoint() { find "$1" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1; }

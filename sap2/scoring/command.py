@@ -42,6 +42,7 @@ class Settings:
     lenient: bool = False
     draws: int = 2000
     seed: int = 0
+    title: str = ""
 
 
 def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
@@ -70,6 +71,10 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
         unparsed=test_set.unparsed,
         problems=test_set.problems,
         notes=test_set.notes,
+        files={name: str(path) for name, path in (sources.input_files or sources.hyps or {}).items()},
+        replies=test_set.hyps,
+        picks=test_set.picks,
+        title=settings.title,
     )
     return scores, report
 
@@ -161,6 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
     output.add_argument("--tsv", type=Path, metavar="OUT", help="write one line for each utterance and system")
     output.add_argument("--html", type=Path, metavar="OUT", help="write one page to look at the errors")
+    output.add_argument("--title", default="", metavar="TEXT", help="title of the page (default: names of the systems)")
 
 
 def _add_rules(rules: argparse._ArgumentGroup) -> None:
@@ -195,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
     for path in filter(None, outputs):
         check_writable(path)
     sources = read_sources(args)
-    settings = Settings(args.definition, args.normalize, args.char, args.lenient, args.bootstrap, args.seed)
+    settings = Settings(args.definition, args.normalize, args.char, args.lenient, args.bootstrap, args.seed, args.title)
     scores, report = evaluate(sources, settings)
     if args.by_session and not report.sessions:
         raise InputError("--by-session: no session is known; give --utt2session FILE, or rows with a session")

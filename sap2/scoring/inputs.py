@@ -17,7 +17,7 @@ from typing import Any
 from sap2.errors import InputError, list_some
 from sap2.prompts import JOINT_REPLY, parse_joint_reply
 from sap2.rowfiles import read_rows
-from sap2.rows import RESULTS_ARE_ADDED, Row, row_id, row_keywords
+from sap2.rows import RESULTS_ARE_ADDED, Row, row_audios, row_id, row_keywords
 from sap2.tables import BiasingEntry, iter_biasing, iter_table, read_lines, split_keywords
 
 ROW_SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -33,7 +33,7 @@ class Utterance:
     """One utterance of the test set.
 
     ``keywords`` is the list that was offered; ``rare`` the biased words where the reference file names them itself
-    (third column of a biasing list), else None.
+    (third column of a biasing list), else None; ``audio`` its file, where the rows name it.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Utterance:
     keywords: list[str] = field(default_factory=list)
     rare: list[str] | None = None
     session: str | None = None
+    audio: str | None = None
 
 
 @dataclass
@@ -74,8 +75,9 @@ class Problems:
 class TestSet:
     """References and the hypotheses of each system, ``hyps[name][utterance id]``.
 
-    ``unparsed[name]`` are the ids of joint replies that have no transcription and count as empty hypotheses; ``notes``
-    are lines for the reader of the report.
+    ``unparsed[name]`` are the ids of joint replies that have no transcription and count as empty hypotheses;
+    ``picks[name]`` the keywords that stage one picked, by id, where the rows hold them; ``notes`` are lines for the
+    reader of the report.
     """
 
     __test__ = False  # not a test class of pytest
@@ -84,6 +86,7 @@ class TestSet:
     hyps: dict[str, dict[str, str]]
     problems: Problems = field(default_factory=Problems)
     unparsed: dict[str, list[str]] = field(default_factory=dict)
+    picks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -169,13 +172,19 @@ def read_tsv_hyps(path: str | os.PathLike[str], problems: Problems) -> dict[str,
 
 @dataclass
 class ResultRow:
-    """What the scorer takes from one row of a result file; ``parsed`` is False for a joint reply without transcript."""
+    """What the scorer takes from one row of a result file.
+
+    ``picked`` are the keywords of stage one, where the row holds them; ``parsed`` is False for a joint reply without
+    transcript.
+    """
 
     id: str
     hyp: str | None
     ref: str | None
     keywords: list[str]
     session: str | None
+    audio: str | None = None
+    picked: list[str] | None = None
     parsed: bool = True
 
 
@@ -230,7 +239,15 @@ def _result_row(row: Row, where: str) -> ResultRow:
         _encodable(row.get("labels")),
         [_encodable(keyword) for keyword in keywords],
         None if session is None else _encodable(str(session)),
+        next((_encodable(path) for path in row_audios(row) if isinstance(path, str)), None),
+        _texts(row.get("picked_keywords")),
     )
+
+
+def _texts(value: Any) -> list[str] | None:
+    """A list of texts; None for anything else."""
+    is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return [_encodable(text) for text in value] if is_list else None
 
 
 def _encodable(text: str | None) -> str | None:

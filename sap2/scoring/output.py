@@ -22,7 +22,11 @@ Figures = dict[str, dict[str, Any]]
 
 @dataclass
 class Report:
-    """All results of one run, ready to be printed or written."""
+    """All results of one run, ready to be printed or written.
+
+    ``files`` are those of each system, ``replies`` its texts by utterance as they were read, ``picks`` the keywords
+    that its stage one picked.
+    """
 
     definition: str
     normalize: str
@@ -35,6 +39,10 @@ class Report:
     unparsed: dict[str, list[str]]
     problems: Problems
     notes: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    replies: dict[str, dict[str, str]] = field(default_factory=dict)
+    picks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    title: str = ""
 
 
 def session_figures(scores: Scores) -> dict[str, dict[str, Figures]]:

@@ -75,7 +75,9 @@ def _from_results(files: dict[str, Path], reply: str) -> TestSet:
     first_name, first = next(iter(tables.items()))
     problems.add(f"no labels ({first_name})", (key for key, row in first.items() if row.ref is None))
     utterances = [
-        Utterance(row.id, row.ref, row.keywords, session=row.session) for row in first.values() if row.ref is not None
+        Utterance(row.id, row.ref, row.keywords, session=row.session, audio=row.audio)
+        for row in first.values()
+        if row.ref is not None
     ]
     test_set = TestSet(utterances, {}, problems)
     for name, rows in tables.items():
@@ -86,6 +88,8 @@ def _from_results(files: dict[str, Path], reply: str) -> TestSet:
         _add_system(test_set, name, pool, [key for key, row in rows.items() if not row.parsed])
         if name != first_name:
             _join_rows(test_set, name, rows)
+        picks = match_ids((utterance.id for utterance in utterances), rows).items()
+        test_set.picks[name] = {key: rows[match].picked for key, match in picks if rows[match].picked is not None}
     return test_set
 
 
@@ -103,6 +107,7 @@ def _join_rows(test_set: TestSet, name: str, rows: dict[str, ResultRow]) -> None
             widened += 1
             utterance.keywords = list(dict.fromkeys([*utterance.keywords, *row.keywords]))
         utterance.session = utterance.session or row.session
+        utterance.audio = utterance.audio or row.audio
     test_set.problems.add(f"reference of {name} differs from the first system's", different)
     if widened:
         test_set.notes.append(

@@ -114,7 +114,7 @@ def librispeech(slidespeech, tmp_path_factory) -> dict[str, str]:
     (lists / "words").mkdir()
     splits = ("train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "test-clean", "test-other")
     words = sorted({keyword for row in lines.values() for keyword in row["keywords"]})
-    (lists / "words" / "all_rare_words.txt").write_text("".join(f"{word}\n" for word in words) + _other_words(1100))
+    (lists / "words" / "all_rare_words.txt").write_text("".join(f"{word}\n" for word in words) + _other_words(40))
     (lists / "words" / "common_words_5k.txt").write_text("the\na\nof\nand\n")
     for number, split in enumerate(splits):
         folder = root / "LibriSpeech" / split / "1" / str(number)
@@ -129,7 +129,12 @@ def librispeech(slidespeech, tmp_path_factory) -> dict[str, str]:
         (folder / f"1-{number}.trans.txt").write_text("".join(transcripts))
         if split.startswith("test"):
             (lists / "ref" / f"{split}.biasing_1000.tsv").write_text("".join(rows))
-    return {"LIBRISPEECH": str(root / "LibriSpeech"), "BIASING": str(lists), "WORK": str(root / "work")}
+    return {
+        "LIBRISPEECH": str(root / "LibriSpeech"),
+        "BIASING": str(lists),
+        "WORK": str(root / "work"),
+        "DISTRACTORS": "5-20",
+    }
 
 
 def _other_words(count: int) -> str:
