@@ -46,6 +46,13 @@ class Progress:
             self._bar = tqdm(total=self.total, desc=self.what, unit=f" {self.unit}s", leave=False)
         return self
 
+    def expect(self, items: int) -> None:
+        """So many more items are to come than was known."""
+        self.total = (self.total or 0) + items
+        if self._bar is not None:
+            self._bar.total = self.total
+            self._bar.refresh()
+
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()

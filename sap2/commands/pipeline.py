@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from sap2.commands.shared import positive, share
+from sap2.commands.shared import positive, share, true_or_false
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP
 from sap2.spelling import CASES
 
@@ -93,7 +93,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-dataset", required=True, metavar="FILE", help="rows or utterances to decode")
     parser.add_argument("--result-path", required=True, metavar="FILE", help=".jsonl; an unfinished one is continued")
     add_model_arguments(parser)
-    parser.add_argument("--truncate-audio", action="store_true", help="hear the beginning of too long an audio")
+    parser.add_argument(
+        *("--sap-truncate-audio", "--truncate-audio"),
+        dest="truncate_audio",
+        type=true_or_false,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help="hear the beginning of too long an audio (default: false)",
+    )
     parser.add_argument(
         "--num-workers", type=positive, default=4, metavar="N", help="threads that read audio (default: %(default)s)"
     )

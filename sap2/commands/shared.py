@@ -231,6 +231,13 @@ def positive(text: str) -> int:
     return _whole(text, 1)
 
 
+def true_or_false(text: str) -> bool:
+    """``true`` or ``false``, as ms-swift's flags have it, as an argparse type."""
+    if text.lower() not in {"true", "false"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
 def _whole(text: str, least: int) -> int:
     # int() would take "1_000" and " 7 " too
     if not re.fullmatch(r"\d+", text, re.ASCII) or int(text) < least:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.batching import by_halves, read_ahead
@@ -19,6 +18,7 @@ from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.pruners import PruneOptions, Pruner, make_pruner
 from sap2.pipeline.stages import read_reply
 from sap2.pipeline.utterances import Job, Outcome, Prepared, Utterance
+from sap2.progress import Progress
 from sap2.prompts import PRUNE
 from sap2.pruning.bank import read_bank
 
@@ -107,8 +107,7 @@ class Decoder:
         batches: Sequence[Sequence[Item]],
         job_of: Callable[[Item], Job],
         workers: int,
-        show: bool,
-        unit: str,
+        progress: Progress,
     ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
         """Decode batch by batch, reading the next one's audio in threads meanwhile; with a concurrent engine, utterance
         by utterance (see :mod:`sap2.pipeline.flow`).
@@ -116,8 +115,7 @@ class Decoder:
         Args:
             batches: of anything that ``job_of`` makes a job of.
             workers: threads that read.
-            show: show how far it is on stderr, where that is a terminal.
-            unit: what an item is called there.
+            progress: told of each batch, and how its computing time compares with its audio's.
 
         Yields:
             Some items, each with its outcome or with the error that took its place. A batch that does not fit the
@@ -128,14 +126,11 @@ class Decoder:
         """
         run = self._flow if isinstance(self.engine, ConcurrentEngine) else self._by_batches
         start, heard = time.perf_counter(), 0.0
-        total = sum(map(len, batches))
-        with tqdm(total=total, desc="decode", unit=f" {unit}", disable=None if show else True) as bar:
-            for done in run(batches, lambda item: self.prepare(job_of(item)), workers):
-                heard += sum(outcome.audio_seconds for _, outcome in done if isinstance(outcome, Outcome))
-                bar.update(len(done))
-                if heard:
-                    bar.set_postfix_str(f"real-time factor {(time.perf_counter() - start) / heard:.3f}")
-                yield done
+        for done in run(batches, lambda item: self.prepare(job_of(item)), workers):
+            heard += sum(outcome.audio_seconds for _, outcome in done if isinstance(outcome, Outcome))
+            factor = f"real-time factor {(time.perf_counter() - start) / heard:.3f}" if heard else ""
+            progress.update(len(done), factor)
+            yield done
 
     def _flow(
         self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int

@@ -157,7 +157,11 @@ def read_settings(
     recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
     for stage, args in recorded.items():
         _check_stage(stage, folders[stage], args)
-    config = SAP2Qwen2AudioConfig.from_pretrained(model)
+    try:
+        config = SAP2Qwen2AudioConfig.from_pretrained(model)
+    except OSError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"model {model}: not a folder, nor a name of the hub that can be loaded ({reason})") from None
     return apply_settings(config, resolve_settings({}, [*folders.values(), model])), recorded
 
 

@@ -6,9 +6,8 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from sap2.audio import load_samples, probe_seconds
 from sap2.errors import EngineError, InputError
@@ -23,6 +22,7 @@ from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.stages import ASR, StagePlan, plan_stages, stage_content
 from sap2.pipeline.utterances import Job, Outcome
+from sap2.progress import Progress, progress
 from sap2.rows import Row
 
 _PRUNING = tuple(field.name for field in dataclasses.fields(PruneOptions))
@@ -143,6 +143,10 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
         InputError: options, adapters or an earlier result that do not fit. A bad row is reported instead.
     """
     plan = options.plan()
+    if not Path(options.val_dataset).is_file():
+        raise InputError(
+            f"--val_dataset {options.val_dataset}: no such file; allowed: rows or utterances, .jsonl, .json or .parquet"
+        )
     read_settings(options.model, plan.adapters)
     found = list(read_items(options.val_dataset, plan.stages[0]))
     if not found:
@@ -247,7 +251,7 @@ class _Worker:
         """Batches of the whole test set, the same in every rank, whatever is done already."""
         readable, lengths, bad = [], [], []
         encoder = self.decoder.encoder
-        for item in tqdm(items, desc="plan", unit=" rows", disable=None, leave=False):
+        for item in progress(items, "plan"):
             try:
                 tokens = encoder.audio_tokens(probe_seconds(item.audio))
                 first = (
@@ -265,13 +269,14 @@ class _Worker:
     def decode(self, batches: Sequence[Sequence[Item]], workers: int, show: bool) -> None:
         """Decode and write batch by batch."""
         start = time.perf_counter()
-        for batch in self.decoder.stream(batches, self._job, workers, show, unit="rows"):
-            results = [(item, outcome) for item, outcome in batch if isinstance(outcome, Outcome)]
-            self.files.append([result_row(item, outcome) for item, outcome in results])
-            self.written += len(results)
-            self.fail([_bad(item, error) for item, error in batch if isinstance(error, Exception)])
-            self.report.audio_seconds += sum(outcome.audio_seconds for _, outcome in results)
-            self.report.seconds = time.perf_counter() - start
+        with Progress("decode", sum(map(len, batches)), shown=show) as shown:
+            for batch in self.decoder.stream(batches, self._job, workers, shown):
+                results = [(item, outcome) for item, outcome in batch if isinstance(outcome, Outcome)]
+                self.files.append([result_row(item, outcome) for item, outcome in results])
+                self.written += len(results)
+                self.fail([_bad(item, error) for item, error in batch if isinstance(error, Exception)])
+                self.report.audio_seconds += sum(outcome.audio_seconds for _, outcome in results)
+                self.report.seconds = time.perf_counter() - start
 
     def _job(self, item: Item) -> Job:
         rate = self.decoder.encoder.sampling_rate

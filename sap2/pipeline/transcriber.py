@@ -20,6 +20,7 @@ from sap2.pipeline.stages import plan_stages
 from sap2.pipeline.types import Request, Segment, Transcript
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.pipeline.voice_activity import choose_detector
+from sap2.progress import Progress
 from sap2.prompts import PRUNE
 from sap2.pruning.bank import TermBank
 from sap2.slides.sources import TimedKeywords
@@ -69,7 +70,7 @@ class Transcriber:
             where the checkpoint says it.
         spelling: of the keywords in the transcript: ``keywords`` (as in the list) or ``model`` (as it replied).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
-        progress: show a bar with the real-time factor on stderr, where that is a terminal.
+        progress: show on stderr how far it is: a bar on a terminal, else a line a minute.
         engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`. vLLM starts processes, so that a
             program of its own makes a transcriber below ``if __name__ == "__main__":`` only, and closes it.
         engine_args: arguments of vLLM.
@@ -179,14 +180,23 @@ class Transcriber:
         return self._stream(item if isinstance(item, Request) else Request(item) for item in audio)
 
     def _stream(self, requests: Iterable[Request]) -> Iterator[Transcript]:
+        with Progress("decode", unit="segment", shown=self.progress) as shown:
+            yield from self._transcripts(requests, shown)
+
+    def _transcripts(self, requests: Iterable[Request], shown: Progress) -> Iterator[Transcript]:
         """Read requests until enough segments for some batches are there, decode them, give what is complete."""
         window: list[_Recording] = []
         for number, request in enumerate(requests, 1):
-            window.append(self._record(request, number))
+            try:
+                window.append(self._record(request, number))
+            except InputError:
+                yield from self._decode(window, shown)  # what is good before it is not lost
+                raise
+            shown.expect(len(window[-1].pieces))
             if sum(len(recording.pieces) for recording in window) >= _AHEAD * self.batch_size:
-                yield from self._decode(window)
+                yield from self._decode(window, shown)
                 window = []
-        yield from self._decode(window)
+        yield from self._decode(window, shown)
 
     def _record(self, request: Request, number: int) -> _Recording:
         """Read and cut one recording."""
@@ -207,26 +217,24 @@ class Transcriber:
     def _job(self, id: str, samples: np.ndarray, keywords: list[str]) -> Job:
         # too short a piece for the model (a click) is heard with silence after it
         shortest = self.sampling_rate // 5
-        padded = np.pad(samples, (0, max(0, shortest - len(samples))))
+        padded = samples if len(samples) >= shortest else np.pad(samples, (0, shortest - len(samples)))
         tokens = self._decoder.encoder.audio_tokens(len(samples) / self.sampling_rate)
         return Job(id, lambda: padded, keywords, about_tokens=tokens + sum(map(len, keywords)) // 4)
 
-    def _decode(self, recordings: Sequence[_Recording]) -> Iterator[Transcript]:
+    def _decode(self, recordings: Sequence[_Recording], shown: Progress) -> Iterator[Transcript]:
         pieces = [piece for recording in recordings for piece in recording.pieces]
-        outcomes = self._decode_pieces(pieces)
+        outcomes = self._decode_pieces(pieces, shown)
         segments = (self._segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
         for recording in recordings:
             own = list(itertools.islice(segments, len(recording.pieces)))
             yield Transcript.from_segments(recording.id, own, recording.seconds)
 
-    def _decode_pieces(self, pieces: Sequence[_Piece]) -> list[Outcome]:
+    def _decode_pieces(self, pieces: Sequence[_Piece], shown: Progress) -> list[Outcome]:
         """Outcomes in the order of the pieces, which are decoded by length."""
         lengths = [piece.job.about_tokens for piece in pieces]
         batches = plan_batches(lengths, self.batch_size, self.max_batch_tokens)
         outcomes: dict[int, Outcome] = {}
-        stream = self._decoder.stream(
-            batches, lambda index: pieces[index].job, workers=2, show=self.progress, unit="segments"
-        )
+        stream = self._decoder.stream(batches, lambda index: pieces[index].job, 2, shown)
         for index, outcome in itertools.chain.from_iterable(stream):
             if isinstance(outcome, Exception):
                 raise outcome

@@ -22,6 +22,7 @@ from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.pruners import PruneOptions, Pruning, RankedKeyword
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.utterances import Job
+from sap2.progress import Progress
 
 
 class SlowEngine(TransformersEngine):
@@ -67,7 +68,7 @@ def jobs_of(wavs):
 
 def stream(decoder, jobs, size=2):
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    return decoder.stream(batches, lambda job: job, 2, False, "jobs")
+    return decoder.stream(batches, lambda job: job, 2, Progress("decode", shown=False))
 
 
 def compared(outcome):

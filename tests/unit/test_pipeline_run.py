@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
+import soundfile
+from commands import sap2
 from pipeline_helpers import make_adapter
 from pipeline_rows import prune_row, prune_rows, write_jsonl
 
@@ -24,8 +27,6 @@ def rows(wavs):
 
 def test_bad_rows_are_reported_and_a_second_run_skips_what_is_done(monkeypatch, tiny, asr, rows, tmp_path):
     short = tmp_path / "short.wav"
-    import soundfile
-
     soundfile.write(short, np.zeros(100), 16_000)
     bad = [prune_row("gone"), prune_row("short") | {"audios": [str(short)]}, prune_row("u0"), {"id": "x"}]
     path = write_jsonl(tmp_path / "rows.jsonl", [bad[0], *rows, *bad[1:]])
@@ -145,3 +146,26 @@ def test_an_adapter_that_was_trained_again_in_its_folder_is_noticed(begun, tiny,
     with pytest.raises(ValueError, match=r"other settings: asr_adapter_weights '\w{16}' \(now '\w{16}'\)"):
         run_pipeline(dataclasses.replace(options, overwrite=False))
     assert path.read_bytes() == before
+
+
+def test_a_missing_test_set_and_a_mistyped_model_are_one_line(tiny, rows, tmp_path, capsys):
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    given = ["--result_path", str(tmp_path / "r.jsonl")]
+    assert sap2("pipeline", "--val_dataset", "gone.jsonl", "--model", tiny, *given) == 2
+    expected = "--val_dataset gone.jsonl: no such file; allowed: rows or utterances, .jsonl, .json or .parquet\n"
+    assert capsys.readouterr().err == f"sap2: error: {expected}"
+    assert sap2("pipeline", "--val_dataset", path, "--model", "/no/model", *given) == 2
+    assert "model /no/model: not a folder, nor a name of the hub" in capsys.readouterr().err
+
+
+def test_too_long_an_audio_is_cut_by_the_flag_that_its_refusal_names(tiny, tmp_path):
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.random.default_rng(0).normal(0, 0.1, 9 * 16_000), 16_000)
+    path = write_jsonl(tmp_path / "rows.jsonl", [prune_row("u1") | {"audios": [str(long)]}])
+    given = ["pipeline", "--val_dataset", path, "--model", tiny, "--stages", "asr", "--max_new_tokens", "2"]
+    given += ["--result_path", tmp_path / "r.jsonl"]
+    assert sap2(*given) == 1
+    (error,) = results_of(tmp_path / "r.errors.jsonl")
+    (flag,) = re.findall(r"--\w+ true", error["error"])
+    assert sap2(*given, "--overwrite", *flag.split()) == 0
+    assert sap2(*given, "--overwrite", flag.split()[0]) == 0
