@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import sap2  # noqa: F401  before any test imports ms-swift, which may be without our .pth file
+
+# the same examples in every run, and no limit of time: where others use the machine, any example may take long
+settings.register_profile("sap2", deadline=None, derandomize=True)
+settings.load_profile("sap2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
