@@ -26,6 +26,9 @@ PACKAGES = {
 """Values of --attn_impl and --quant_method, and the package that each needs."""
 _MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "flash-attn-4": "flash_attn.cute"}
 
+OF_VLLM = "sap2 pipeline --engine vllm"
+"""The command that hands vLLM what the model has embedded, context included."""
+
 
 def check_supported(args: Any) -> None:
     """Refuse what would load for minutes and then fail, or work on something else than speech and context.
@@ -56,9 +59,10 @@ def _check_task(args: Any) -> Iterator[str]:
 def _check_decoding(args: Any) -> Iterator[str]:
     backend = getattr(args, "infer_backend", None) or BACKEND
     if backend not in {BACKEND, "pt"}:
+        other = f", and for vLLM: {OF_VLLM}" if backend == "vllm" else ""
         yield (
             f"--infer_backend {backend} would decode without the context: {MODEL_TYPE} needs its own model code; "
-            f"allowed: --infer_backend {BACKEND} (or pt)"
+            f"allowed: --infer_backend {BACKEND} (or pt){other}"
         )
     if getattr(args, "use_vllm", None):
         yield f"--use_vllm true would decode without the context of {MODEL_TYPE}; allowed: --use_vllm false"

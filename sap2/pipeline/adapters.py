@@ -60,8 +60,8 @@ def split_adapter(folder: str) -> AdapterHalves:
         hearing = {name: tensor for name, tensor in weights.items() if name not in language}
         _write_halves(target, config, hearing, language)
     ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
-    found = [str(target / half) if (target / half).exists() else None for half in ("hearing", "language")]
-    return AdapterHalves(*found, rank=max(ranks) if found[1] else 0)
+    found = {name: str(target / name) if (target / name).exists() else None for name in ("hearing", "language")}
+    return AdapterHalves(**found, rank=max(ranks) if found["language"] else 0)
 
 
 def _hash(folder: Path) -> str:

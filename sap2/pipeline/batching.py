@@ -51,14 +51,15 @@ def read_ahead(
             for batch in batches:
                 waiting.append([pool.submit(make, item) for item in batch])
                 if len(waiting) > 1:
-                    yield list(map(_result, waiting.popleft()))
+                    yield list(map(result_of, waiting.popleft()))
             while waiting:
-                yield list(map(_result, waiting.popleft()))
+                yield list(map(result_of, waiting.popleft()))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(future: Future[Made]) -> Made | Exception:
+def result_of(future: Future[Made]) -> Made | Exception:
+    """The result, or the exception in its place."""
     try:
         return future.result()
     except Exception as error:

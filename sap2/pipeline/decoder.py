@@ -135,7 +135,8 @@ class Decoder:
     def _flow(
         self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int
     ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
-        flow = Flow(self.loaded, self.stages, self._asker, self._pruner)
+        assert isinstance(self.engine, ConcurrentEngine)
+        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner)
         for done in flow.run(batches, prepare, workers):
             self.engine_idle_seconds = flow.clock.idle
             yield done

@@ -15,17 +15,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from sap2.errors import EngineError, InputError
 from sap2.pipeline.asking import Asker, Hearing
-from sap2.pipeline.batching import by_halves
-from sap2.pipeline.engines.base import EmbeddedPrompt, Reply
+from sap2.pipeline.batching import by_halves, result_of
+from sap2.pipeline.engines.base import ConcurrentEngine, EmbeddedPrompt, Reply
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Prompt
-from sap2.pipeline.pruners import Pruner, Pruning
+from sap2.pipeline.pruners import AskingPruner, Pruner, Pruning
 from sap2.pipeline.stages import read_reply
 from sap2.pipeline.utterances import Outcome, Prepared, Utterance
 from sap2.prompts import PRUNE
@@ -114,18 +114,28 @@ class Flow:
     Args:
         loaded: hears, pools and embeds.
         stages: names.
-        asker: writes prompts; its engine is a :class:`ConcurrentEngine`.
+        asker: writes prompts.
+        engine: generates.
         pruner: stage one.
 
     Attributes:
         clock: of the engine; its idle time is what the engine waited for audio, pooling and embedding.
     """
 
-    def __init__(self, loaded: LoadedModel, stages: Sequence[str], asker: Asker, pruner: Pruner):
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        stages: Sequence[str],
+        asker: Asker,
+        engine: ConcurrentEngine,
+        pruner: Pruner,
+    ):
         self._loaded = loaded
+        self._engine = engine
         self._stages = tuple(stages)
         self._asker = asker
         self._pruner = pruner
+        self._asking = cast(AskingPruner, pruner)  # where it asks the model
         self.clock = SharedClock()
         self._events: SimpleQueue[_Replied | None] = SimpleQueue()
         self._flying = 0
@@ -195,7 +205,7 @@ class Flow:
             journey.spend(stage, seconds)
             journey.utterance.note(stage, reply)
             if stage == PRUNE:
-                journey.utterance.take_pruning(self._pruner.read(reply, journey.utterance.keywords, journey.heard))
+                journey.utterance.take_pruning(self._asking.read(reply, journey.utterance.keywords, journey.heard))
             else:
                 journey.utterance.take_reading(read_reply(stage, reply.text, journey.utterance.keywords))
             journey.stage += 1
@@ -224,7 +234,8 @@ class Flow:
         start = time.perf_counter()
         found = by_halves(journeys, prune)
         share = (time.perf_counter() - start) / len(journeys)
-        done, on = [], []
+        done: Done = []
+        on: list[_Journey] = []
         for journey, pruning in zip(journeys, found, strict=True):
             if isinstance(pruning, Exception):
                 done.append((journey.item, pruning))
@@ -238,7 +249,8 @@ class Flow:
     def _ask(self, journeys: Sequence[_Journey]) -> Done:
         """Put the stage's question about each utterance to the engine."""
         stage = self._stages[journeys[0].stage]
-        done, asked = [], []
+        done: Done = []
+        asked: list[tuple[_Journey, Prompt]] = []
         start = time.perf_counter()
         for journey in journeys:
             try:
@@ -250,7 +262,7 @@ class Flow:
             hearing = some[0][0].hearing.take([journey.row for journey, _ in some])
             embedded = hearing.embed(stage, self._asker.encoder, [prompt for _, prompt in some])
             if stage == PRUNE:
-                found = self._pruner.listen(hearing, [journey.utterance for journey, _ in some])
+                found = self._asking.listen(hearing, [journey.utterance for journey, _ in some])
                 for (journey, _), heard in zip(some, found, strict=True):
                     journey.heard = heard
             _note_hearing([journey for journey, _ in some], hearing)
@@ -269,7 +281,7 @@ class Flow:
     def _submit(self, stage: str, journey: _Journey, prompt: EmbeddedPrompt) -> None:
         entered = self.clock.enter()
         self._flying += 1
-        future = self._asker.engine.submit(stage, prompt, self._asker.room(prompt))
+        future = self._engine.submit(stage, prompt, self._asker.room(prompt))
         future.add_done_callback(lambda done: self._events.put(_Replied(journey, done, self.clock.leave(entered))))
 
 
@@ -324,4 +336,6 @@ class _Reader:
         batch, futures = self._waiting.popleft()
         for following in itertools.islice(self._left, 1):
             self._read(following)
-        return batch, [future.exception() or future.result() for future in futures]
+        made: list[Prepared | Exception] = []
+        made += map(result_of, futures)
+        return batch, made

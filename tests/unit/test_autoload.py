@@ -242,7 +242,8 @@ def test_without_flags_settings_are_resolved_and_checked(patched, tiny, monkeypa
 
 
 def test_without_flags_backends_are_refused_at_once(patched, tiny):
-    with pytest.raises(InputError, match="--infer_backend vllm would decode without the context"):
+    message = r"--infer_backend vllm would decode without the context.*: sap2 pipeline --engine vllm"
+    with pytest.raises(InputError, match=message):
         patched(tiny, infer_backend="vllm")._init_model_info()
 
 

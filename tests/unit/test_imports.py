@@ -14,6 +14,7 @@ HEAVY = {"torch", "transformers", "swift", "peft", "accelerate", "deepspeed"}
 RUN_THE_MODEL = {
     "eval.bench_pooling",
     "eval.bench_context",
+    "eval.bench_engine",
     "eval.bench_pipeline",
     "eval.bench_search",
     "eval.ablation",

@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
@@ -59,7 +59,8 @@ REFUSED = (
     "forced_eos_token_id", "exponential_decay_length_penalty", "guidance_scale", "watermarking_config", "stop_strings",
 )  # fmt: skip
 """Settings of a generation that change what a greedy reply is, and that this engine does not follow."""
-SHUTDOWN_SECONDS = 10.0
+SHUTDOWN_SECONDS = 1.0
+"""What its processes have to end by themselves; they hold nothing that would be lost."""
 
 
 class VllmEngine:
@@ -106,10 +107,8 @@ class VllmEngine:
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
-        self._close = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
         self._engine: AsyncLLM = self._wait(_start(settings))
-        self._close.detach()
-        self._close = weakref.finalize(self, _shutdown, self._engine, self._loop)
+        self._close: Callable[[], Any] = weakref.finalize(self, _shutdown, self._engine, self._loop)
         self.max_length: int = self._engine.model_config.max_model_len
         for lora in self._loras.values():
             self._wait(self._load(lora))
@@ -182,7 +181,7 @@ class VllmEngine:
 
     async def _outputs(
         self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int, kind: RequestOutputKind
-    ) -> AsyncIterator[CompletionOutput]:
+    ) -> AsyncGenerator[CompletionOutput, None]:
         embedded = embeds_input(
             prompt.embeddings.detach().cpu(),
             # a repetition penalty looks at them; that none is read in place of its embedding says the mask
@@ -236,6 +235,7 @@ def _settings(
             raise InputError(f"--engine-args: {name} is settled by {SETTLED[name]}; allowed: the others of vLLM")
         if name not in known:
             raise InputError(f"--engine-args: vLLM has no argument {name}; allowed: those of its AsyncEngineArgs")
+    by_platform: dict[str, Any]
     if current_platform.is_cpu():
         by_platform = {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
     else:

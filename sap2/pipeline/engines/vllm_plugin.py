@@ -14,11 +14,16 @@ ARCHITECTURE = "SAP2LanguageModel"
 
 
 def register() -> None:
-    """Name the class that reads the language model out of a whole checkpoint."""
+    """Name the class that reads the language model out of a whole checkpoint; on a CPU, mend LoRA."""
     from vllm import ModelRegistry
+    from vllm.platforms import current_platform
 
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"{__package__}.vllm_model:{ARCHITECTURE}")
+    if current_platform.is_cpu():
+        from sap2.pipeline.engines.vllm_cpu import install
+
+        install()
 
 
 def language_model_config(config: PretrainedConfig) -> PretrainedConfig:

@@ -1,0 +1,304 @@
+"""vLLM says what transformers says, reply by reply, and a run survives the death of its processes.
+
+The environment with vLLM is made by ``.ci/vllm-env``; elsewhere these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from model_rows import ROWS
+
+from sap2.audio import load_samples
+from sap2.errors import InputError
+from sap2.pipeline.decoder import Decoder
+from sap2.pipeline.engines.base import EmbeddedPrompt
+from sap2.pipeline.engines.choice import open_engine
+from sap2.pipeline.engines.transformers import TransformersEngine
+from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.run import PipelineOptions, run_pipeline
+from sap2.pipeline.utterances import Job
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed; .ci/vllm-env"),
+]
+MODEL = ("sap2-tiny", {"prune": "sap2-tiny-prune", "asr": "sap2-tiny-asr"})
+SMALL = {"kv_cache_memory_bytes": 1 << 28}
+TOKENS = 48
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The model as transformers has it."""
+    return LoadedModel(*MODEL)
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """The model without its language model, and vLLM with that."""
+    loaded, engine = open_engine("vllm", *MODEL, arguments=SMALL)
+    yield loaded, engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def engine(opened):
+    return opened[1]
+
+
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory):
+    """Utterances of synthetic talks, with the keywords of five slides each."""
+    from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
+    from sap2.tiny.plan import TalksOptions
+    from sap2.tiny.talks import make_talks
+
+    folder = tmp_path_factory.mktemp("talks")
+    root = make_talks(folder / "talks", TalksOptions(talks=6, utterances=8, slides=3, seed=1))
+    convert_slidespeech(root, "test", folder / "test.jsonl", folder / "audio", SlideSpeechOptions(slides=3))
+    return str(folder / "test.jsonl")
+
+
+def rows_of(path):
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def jobs_of(path):
+    return [
+        Job(row["audio"], lambda row=row: load_samples(row["audio"], 16_000), row["keywords"]) for row in rows_of(path)
+    ]
+
+
+def outcomes(decoder, jobs):
+    batches = [jobs[start : start + 8] for start in range(0, len(jobs), 8)]
+    return {job.id: out for done in decoder.stream(batches, lambda job: job, 2, False, "jobs") for job, out in done}
+
+
+def test_every_reply_on_the_talks_is_the_same(whole, opened, talks):
+    jobs = jobs_of(talks)
+    assert len(jobs) >= 16
+    expected = outcomes(Decoder(whole, ("prune", "asr"), TOKENS), jobs)
+    found = outcomes(Decoder(opened[0], ("prune", "asr"), TOKENS, engine=opened[1]), jobs)
+    assert {id: out.replies for id, out in found.items()} == {id: out.replies for id, out in expected.items()}
+    assert {id: (out.reading, out.cut_off) for id, out in found.items()} == {
+        id: (out.reading, out.cut_off) for id, out in expected.items()
+    }
+    for id, outcome in expected.items():
+        assert found[id].probabilities == pytest.approx(outcome.probabilities, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def prompts(whole, speeches):
+    """Without audio, with one and with three, without context, with several, and with one of 3,000 tokens."""
+    from sap2.model.audios import Audios
+
+    processor = whole.processor
+    long = ", ".join(f"word{number:04}" for number in range(330))
+    with_long = (ROWS[0][0].replace("emily, wozniak, macintosh", long), ROWS[0][1])
+    made, longest = [], 0
+    for text, audios in [*ROWS, with_long, ("a long text. " * 150, [])]:
+        inputs = processor(text=text, audio=[speeches[index] for index in audios] or None, return_tensors="pt")
+        longest = max(longest, inputs.get("context_input_ids", inputs["input_ids"][:, :0]).shape[1])
+        with torch.inference_mode():
+            model = whole.model.model
+            ids = inputs["input_ids"]
+            embeddings = model.get_input_embeddings()(ids) if not audios else model.embed(ids, Audios.take_from(inputs))
+        made.append(EmbeddedPrompt(ids[0].tolist(), embeddings[0]))
+    assert longest > 3000 and len(made[-1].input_ids) > 1000
+    return made
+
+
+def check_same(replies, expected):
+    assert [(reply.text, reply.complete, reply.pieces) for reply in replies] == [
+        (reply.text, reply.complete, reply.pieces) for reply in expected
+    ]
+    for reply, other in zip(replies, expected, strict=True):
+        assert reply.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["prune", "asr", "neither"])
+def test_rows_of_every_kind_get_the_same_replies_with_either_adapter_and_without(whole, engine, prompts, stage):
+    expected = [TransformersEngine(whole).generate(stage, [prompt], TOKENS)[0] for prompt in prompts]
+    check_same(engine.generate(stage, prompts, TOKENS), expected)
+
+
+def test_both_adapters_speak_in_one_batch(whole, engine, prompts):
+    stages = ["prune", "asr"] * len(prompts)
+    futures = [engine.submit(stage, prompts[n // 2], TOKENS) for n, stage in enumerate(stages)]
+    alone = [TransformersEngine(whole).generate(stage, [prompts[n // 2]], TOKENS)[0] for n, stage in enumerate(stages)]
+    check_same([future.result() for future in futures], alone)
+
+
+def test_pieces_of_a_stream_are_the_reply(engine, prompts):
+    for prompt in prompts[:3]:
+        pieces = list(engine.stream("asr", prompt, TOKENS))
+        assert "".join(pieces) == engine.generate("asr", [prompt], TOKENS)[0].text
+        assert len(pieces) > 1
+
+
+def test_a_stream_that_nobody_reads_on_ends_and_others_go_on(engine, prompts):
+    reading = engine.stream("asr", prompts[0], TOKENS)
+    assert next(reading)
+    reading.close()
+    assert engine.generate("asr", [prompts[0]], 4)[0].text
+
+
+def test_prefix_caching_chunked_prefill_and_a_repetition_penalty_change_nothing_else(whole, prompts, monkeypatch):
+    """A penalty looks at the ids of the prompt too, which vLLM reads nothing else from."""
+    monkeypatch.setattr(whole.model.generation_config, "repetition_penalty", 1.3)
+    expected = [TransformersEngine(whole).generate("asr", [prompt], TOKENS)[0] for prompt in prompts]
+    arguments = SMALL | {"enable_prefix_caching": True, "max_num_batched_tokens": 256, "max_num_seqs": 8}
+    load = LoadedModel.__init__
+
+    def with_penalty(self, *args, **kwargs):
+        load(self, *args, **kwargs)
+        self.model.generation_config.repetition_penalty = 1.3
+
+    monkeypatch.setattr(LoadedModel, "__init__", with_penalty)
+    _, engine = open_engine("vllm", *MODEL, arguments=arguments)
+    try:
+        for _ in range(2):  # the second time from the cache
+            check_same(engine.generate("asr", prompts, TOKENS), expected)
+    finally:
+        engine.close()
+
+
+def test_what_vllm_cannot_do_is_refused_before_it_starts(monkeypatch):
+    for arguments, message in [
+        ({"gpu_memory": 0.5}, "vLLM has no argument gpu_memory"),
+        ({"dtype": "float16"}, "dtype is settled by --torch_dtype"),
+        ({"speculative_config": {}}, "speculative_config is settled by vLLM, which cannot guess ahead"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            open_engine("vllm", *MODEL, arguments=arguments)
+    load = LoadedModel.__init__
+
+    def with_ngrams(self, *args, **kwargs):
+        load(self, *args, **kwargs)
+        self.model.generation_config.no_repeat_ngram_size = 3
+
+    monkeypatch.setattr(LoadedModel, "__init__", with_ngrams)
+    with pytest.raises(InputError, match="no_repeat_ngram_size 3, which --engine vllm does not follow"):
+        open_engine("vllm", *MODEL)
+
+
+def test_lora_on_a_cpu_is_applied_adapter_by_adapter():
+    """Against a slow reference; a token without an adapter is left alone."""
+    from sap2.pipeline.engines.vllm_cpu import bgmv_expand, bgmv_expand_slice, bgmv_shrink
+
+    generator = torch.Generator().manual_seed(0)
+    inputs, first, second = (torch.randn(s, generator=generator) for s in ((9, 16), (2, 1, 4, 16), (2, 1, 24, 4)))
+    adapters = torch.tensor([0, 1, -1, 1, 0, 0, -1, 1, 0])
+    small, large = torch.full((9, 4), 7.0), torch.randn((9, 30), generator=generator)
+    before = large.clone()
+    bgmv_shrink(inputs, first, small, adapters, 2.0)
+    bgmv_expand(small, second, large, adapters)
+    bgmv_expand_slice(small, second, large, adapters, 6, 24)
+    for row, adapter in enumerate(adapters.tolist()):
+        if adapter < 0:
+            assert not small[row].any() and torch.equal(large[row], before[row])
+            continue
+        reduced = 2.0 * first[adapter, 0] @ inputs[row]
+        added = second[adapter, 0] @ reduced
+        torch.testing.assert_close(small[row], reduced)
+        expected = before[row].clone()
+        expected[:24] += added
+        expected[6:] += added
+        torch.testing.assert_close(large[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def command_of(options):
+    return [
+        *(sys.executable, "-m", "sap2.cli", "pipeline", "--engine", "vllm", "--engine-args", json.dumps(SMALL)),
+        *("--val_dataset", options.val_dataset, "--result_path", options.result_path, "--model", options.model),
+        *("--prune-adapter", options.prune_adapter, "--asr-adapter", options.asr_adapter),
+        *("--max_new_tokens", str(options.max_new_tokens), "--batch_size", str(options.batch_size)),
+    ]
+
+
+def options_for(talks, path):
+    return PipelineOptions(talks, str(path), MODEL[0], *MODEL[1].values(), max_new_tokens=TOKENS, batch_size=1)
+
+
+def start_and_wait(options, lines):
+    """The command of a run, once so many results are there; its standard error goes to a file."""
+    path, log = Path(options.result_path), Path(options.result_path).with_suffix(".log")
+    with log.open("w") as stream:
+        process = subprocess.Popen(command_of(options), stderr=stream, stdout=stream, cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 300
+    while not (path.exists() and path.read_bytes().count(b"\n") >= lines):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.005)
+    return process, log
+
+
+def offspring(pid):
+    """Processes below one, from the kernel's table."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, rest = stat.read_text().split(" (", 1)
+            parents[int(number)] = int(rest.rpartition(") ")[2].split()[1])
+        except OSError:
+            continue
+    found = [child for child, parent in parents.items() if parent == pid]
+    return [*found, *(below for child in found for below in offspring(child))]
+
+
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def check_goes_on(options, done, talks, tmp_path):
+    report = run_pipeline(options)
+    assert (report.resumed, report.failed) == (done, 0)
+    ids = [row["id"] for row in rows_of(options.result_path)]
+    assert len(ids) == len(set(ids)) == len(rows_of(talks))
+    uninterrupted = options_for(talks, tmp_path / "uninterrupted.jsonl")
+    run_pipeline(uninterrupted)
+    replies = [{row["id"]: row["replies"] for row in rows_of(o.result_path)} for o in (options, uninterrupted)]
+    assert replies[0] == replies[1]
+
+
+@pytest.mark.parametrize("victim", ["VLLM::EngineCore", "VLLM::Worker"])
+def test_a_killed_engine_process_is_one_line_and_the_run_goes_on(talks, tmp_path, victim):
+    options = options_for(talks, tmp_path / "result.jsonl")
+    process, log = start_and_wait(options, 2)
+    (engine,) = [pid for pid in offspring(process.pid) if victim in name_of(pid)]
+    os.kill(engine, signal.SIGKILL)
+    assert process.wait(timeout=120) == 1
+    lines = [line for line in log.read_text().splitlines() if line.startswith("sap2: error:")]
+    done = len(rows_of(options.result_path))
+    total = len(rows_of(talks))
+    assert 2 <= done < total
+    assert len(lines) == 1 and f"{done} of {total} rows have a result, the same command goes on" in lines[0]
+    if victim == "VLLM::EngineCore":
+        check_goes_on(options, done, talks, tmp_path)
+
+
+def test_a_killed_driver_leaves_no_process_and_the_run_goes_on(talks, tmp_path):
+    options = options_for(talks, tmp_path / "result.jsonl")
+    process, _ = start_and_wait(options, 2)
+    below = [pid for pid in offspring(process.pid) if "VLLM::" in name_of(pid)]
+    assert below
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any("VLLM::" in name_of(pid) for pid in below) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [pid for pid in below if "VLLM::" in name_of(pid)]
+    check_goes_on(options, Path(options.result_path).read_bytes().count(b"\n"), talks, tmp_path)
