@@ -22,6 +22,10 @@ _HOOKS = {
     "swift.infer_engine.transformers_engine": "register_engine",
     "swift.pipelines.infer.infer": "register_infer",
     "swift.pipelines.train.sft": "register_training",
+    "swift.rewards.orm": "register_rewards",
+    "swift.metrics.mapping": "register_metric",
+    "swift.rlhf_trainers.grpo_trainer": "register_grpo",
+    "swift.rlhf_trainers.gkd_trainer": "register_gkd",
 }
 TYPE_CHECKING = False  # typing is not imported: this file runs at the start of every interpreter
 if TYPE_CHECKING:
@@ -36,9 +40,10 @@ def is_enabled() -> bool:
     return os.environ.get(VARIABLE, "1").lower() not in {"0", "off", "false", "no"}
 
 
-def install() -> None:
-    """Wait for ms-swift, or run the hooks of what is already imported. Calling it again does nothing."""
-    if status["installed"] or not is_enabled():
+def install(asked: bool = False) -> None:
+    """Wait for ms-swift, or run the hooks of what is already imported. Calling it again does nothing, and neither does
+    it where it is turned off, unless the user asked for it in another way."""
+    if status["installed"] or not (asked or is_enabled()):
         return
     status["installed"] = True
     sys.meta_path.insert(0, _Finder)

@@ -108,8 +108,29 @@ MS_SWIFT = (
     Name("swift.template.vision_utils:load_file", ("path",), "audio behind a URL or in base64"),
     Name(f"{_ENGINE}._get_model_processor", ("model_id_or_path",), "settings of an engine's adapters"),
     Name(f"{_ENGINE}._get_adapter_names", ("adapter_request",), "named adapters"),
+    Name(f"{_BASE}.load_dataset", (), "GRPO's rows keep their reply"),
+    Name("swift.template:Template._rlhf_encode", ("inputs",), "a rejected reply is not what was said"),
+    Name("swift.template:Template._kto_encode", ("inputs",), "a rejected reply is not what was said"),
+    Name("swift.rewards.orm:orms", (), "rewards of GRPO"),
+    Name("swift.rewards.orm:ORM", ("args",), "rewards of GRPO"),
+    Name("swift.metrics.mapping:eval_metrics_map", (), "the metric while training"),
+    Name("swift.metrics.base:EvalMetrics", ("args", "trainer"), "the metric while training"),
+    Name("swift.utils:Serializer.from_tensor", ("obj",), "the metric while training"),
     Name("swift.pipelines.infer.infer:SwiftInfer._batch_infer", ("val_dataset", "request_config"), "skipping rows"),
 )
+TRAINERS_THAT_WRITE = (
+    Name(
+        "swift.rlhf_trainers.grpo_trainer:GRPOTrainer._apply_chat_template_to_messages_list",
+        ("messages_list",),
+        "prompts in the log of GRPO",
+    ),
+    Name(
+        "swift.rlhf_trainers.gkd_trainer:GKDTrainer._apply_chat_template_to_messages_list",
+        ("messages_list",),
+        "prompts in the log of GKD",
+    ),
+)
+"""They need the packages of the extra ``rlhf``, so that they are looked up by the tests alone."""
 OTHERS = (
     Name("accelerate.state:PartialState._prepare_backend", (), "several processes on a CPU"),
     Name("deepspeed.comm.torch:build_shm_op", (), "several processes on a CPU"),

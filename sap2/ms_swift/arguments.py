@@ -14,6 +14,8 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 from sap2.ms_swift.cpu_distributed import patch_accelerate
+from sap2.ms_swift.measures import add_solution, choose_metric
+from sap2.ms_swift.paths import check_checkpoints, check_datasets, is_here
 from sap2.ms_swift.refusals import check_supported
 from sap2.trained import dataset_files, describe_rows
 
@@ -82,6 +84,8 @@ def make_arguments(base: type) -> type:
                 self.strict = False
             if self.train_type is not None:
                 self.tuner_type = _tuner_type(self.train_type, self.tuner_type, base.tuner_type)
+            if self.model_type == MODEL_TYPE or given:
+                check_checkpoints(self)
             super().__post_init__()
             vars(self).pop("train_type", None)
             if self.model_type == MODEL_TYPE:
@@ -144,11 +148,8 @@ def patch_methods(base: type) -> None:
 
 def _wrap_methods(cls: type) -> None:
     """Extend the methods of a ``BaseArguments`` for our model type."""
-    get_model_kwargs, init_mixed_precision, get_template = (
-        cls.get_model_kwargs,
-        cls._init_mixed_precision,
-        cls.get_template,
-    )
+    get_model_kwargs, init_mixed_precision = cls.get_model_kwargs, cls._init_mixed_precision
+    get_template, load_dataset = cls.get_template, cls.load_dataset
 
     @functools.wraps(get_model_kwargs)
     def kwargs_with_settings(self):
@@ -173,6 +174,14 @@ def _wrap_methods(cls: type) -> None:
                 template.count_skipped_rows()
         return template
 
+    @functools.wraps(load_dataset)
+    def dataset_with_solutions(self):
+        datasets = load_dataset(self)
+        if self.model_type != MODEL_TYPE or getattr(self, "rlhf_type", None) != "grpo":
+            return datasets
+        return tuple(dataset if dataset is None else dataset.map(add_solution) for dataset in datasets)
+
+    cls.load_dataset = dataset_with_solutions
     cls.get_model_kwargs = kwargs_with_settings
     cls._init_mixed_precision = chosen_precision
     cls.get_template = counting_template
@@ -186,6 +195,7 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     """
     patch_accelerate()
     check_supported(args)
+    check_datasets(args)
     named = getattr(args, "adapter_mapping", None) or {}  # of swift deploy --adapters name=path
     checkpoints = [
         *(args.adapters or []),
@@ -202,6 +212,9 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         record_rows(args)
     _keep_columns("id" if hasattr(args, "result_path") else "transcript")
     _train_spotter(args)
+    choose_metric(args)
+    if getattr(args, "check_model", False) and is_here(args.model):
+        args.check_model = False  # ms-swift would ask its hub whether a folder of this machine is the latest version
 
 
 def record_rows(args: Any) -> None:

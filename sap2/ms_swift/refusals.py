@@ -114,6 +114,9 @@ def _check_packages(args: Any) -> Iterator[str]:
             instead = "--attn_impl sdpa" if name == "attn_impl" else f"no --{name}"
             yield f"--{name} {value} needs the package {package} (pip install {package}) and a GPU; or: {instead}"
 
+    if getattr(args, "rlhf_type", None) in {"grpo", "gkd"} and not _is_installed("msgspec"):
+        yield f"--rlhf_type {args.rlhf_type} needs the package msgspec; install it: pip install msgspec"
+
 
 def _check_caches(args: Any) -> Iterator[str]:
     if getattr(args, "dataset", None) or getattr(args, "val_dataset", None):

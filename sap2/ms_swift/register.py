@@ -15,12 +15,15 @@ def register_names() -> None:
 
     Whoever asks ms-swift for the folder of a model or an adapter is answered; args.json keeps the name.
     """
+    from sap2.ms_swift.paths import check_name
+
     original = sys.modules["swift.utils.hub_utils"].safe_snapshot_download
     if getattr(original, "resolves_shipped", False):
         return
 
     @functools.wraps(original)
     def resolve_or_download(model_id_or_path, *args, **kwargs):
+        check_name(model_id_or_path)
         return original(resolve_name(model_id_or_path), *args, **kwargs)
 
     resolve_or_download.resolves_shipped = True
@@ -112,17 +115,40 @@ def register_training() -> None:
     sft.train = check_rows_before(sft.train)
 
 
+def register_rewards() -> None:
+    """WER and B-WER as rewards of GRPO."""
+    from sap2.ms_swift import measures
+
+    module = sys.modules["swift.rewards.orm"]
+    measures.register_rewards(module.orms, module.ORM)
+
+
+def register_metric() -> None:
+    """WER and B-WER as a metric while training."""
+    from swift.metrics.base import EvalMetrics
+    from swift.utils import Serializer
+
+    from sap2.ms_swift import measures
+
+    measures.register_metric(sys.modules["swift.metrics.mapping"].eval_metrics_map, EvalMetrics, Serializer)
+
+
+def register_grpo() -> None:
+    """Prompts in the log of GRPO."""
+    from sap2.ms_swift.rollouts import log_prompts_as_text
+
+    log_prompts_as_text(sys.modules["swift.rlhf_trainers.grpo_trainer"].GRPOTrainer)
+
+
+def register_gkd() -> None:
+    """Prompts in the log of GKD."""
+    from sap2.ms_swift.rollouts import log_prompts_as_text
+
+    log_prompts_as_text(sys.modules["swift.rlhf_trainers.gkd_trainer"].GKDTrainer)
+
+
 def register_plugin() -> None:
     """Everything for ``--external_plugins``, where ms-swift has read its command line already."""
-    from sap2.errors import install_excepthook
-    from sap2.ms_swift.arguments import patch_methods
+    from sap2 import _autoload
 
-    register_names()
-    register_model()
-    register_template()
-    patch_methods(sys.modules["swift.arguments.base_args.base_args"].BaseArguments)
-    if "swift.pipelines.infer.infer" in sys.modules:
-        register_infer()
-    if "swift.pipelines.train.sft" in sys.modules:
-        register_training()
-    install_excepthook()
+    _autoload.install(asked=True)

@@ -101,6 +101,18 @@ class SAP2Qwen2AudioTemplate(Template):
         except InputError as error:
             raise InputError(f"{_row_name(inputs)}: {error}") from None
 
+    def _rlhf_encode(self, *args, **kwargs):
+        """As upstream; nobody said the rejected reply, so that the spotter does not learn from it."""
+        encoded = super()._rlhf_encode(*args, **kwargs)
+        encoded.pop("rejected_transcript", None)
+        return encoded
+
+    def _kto_encode(self, *args, **kwargs):
+        encoded = super()._kto_encode(*args, **kwargs)
+        if not encoded.get("label", True):
+            encoded.pop("chosen_transcript", None)
+        return encoded
+
     def _truncate(self, input_ids, labels, encoded, *args, **kwargs):
         """As upstream, which keeps all placeholders: what it cuts may be the whole reply, and still not be enough."""
         strategy = f"--truncation_strategy {self.truncation_strategy}"
@@ -202,7 +214,7 @@ class SAP2Qwen2AudioTemplate(Template):
             collated.update(pad_contexts(contexts, self.tokenizer.pad_token_id))
         if any(row.get("transcript") for row in rows):
             # of a row with several audios nobody knows which of them says what
-            spoken = [row["transcript"] if len(row["input_features"]) == 1 else "" for row in rows]
+            spoken = [row.get("transcript", "") if len(row["input_features"]) == 1 else "" for row in rows]
             counts = [len(row["input_features"]) for row in rows]
             collated["transcripts"] = pad_transcripts(spoken, counts)
         return collated

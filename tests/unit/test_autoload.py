@@ -204,6 +204,9 @@ class Arguments:
     def get_model_kwargs(self):
         return {"model": "m"}
 
+    def load_dataset(self):
+        return None, None
+
     def get_template(self):
         return types.SimpleNamespace(count_skipped_rows=lambda: setattr(self, "counted", True))
 

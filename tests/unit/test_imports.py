@@ -131,7 +131,7 @@ def test_the_model_knows_neither_ms_swift_nor_commands(module):
 
 @pytest.mark.parametrize("module", in_room("ms_swift"))
 def test_the_plug_knows_no_command(module):
-    assert layers(module) <= LIGHT | {"ms_swift", "model", "audio"}
+    assert layers(module) <= LIGHT | {"_autoload", "ms_swift", "model", "audio", "scoring"}
 
 
 @pytest.mark.parametrize("module", in_room("pipeline"))

@@ -32,6 +32,8 @@ def help_of(cls) -> str:
 @pytest.fixture
 def parse(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text('{"messages": [{"role": "user", "content": "x"}]}\n')
 
     def parse(cls, *flags, model_type="qwen2_audio"):
         args, rest = parse_args(cls, ["--model", str(tiny), "--model_type", model_type, *flags])

@@ -19,6 +19,8 @@ EVERYTHING_FROZEN = ["--freeze_llm", "true", "--freeze_vit", "true", "--freeze_a
 @pytest.fixture
 def parse(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text('{"messages": [{"role": "user", "content": "x"}]}\n')
     monkeypatch.setattr(refusals, "_is_installed", lambda module: False)
 
     def parse(command, *flags):
@@ -57,6 +59,7 @@ def parse(tiny, tmp_path, monkeypatch):
         (ExportArguments, ["--to_mcore", "true"], "Megatron-Core has no such model; allowed: --merge_lora true"),
         (ExportArguments, ["--quant_method", "gptq", "--quant_bits", "4"], "calibrated on text alone"),
         (ExportArguments, ["--quant_method", "awq", "--quant_bits", "4"], "calibrated on text alone"),
+        (RLHFArguments, ["--rlhf_type", "gkd", "--teacher_model", "x"], "gkd needs the package msgspec; install it"),
         (RLHFArguments, ["--rlhf_type", "rm"], "cannot be a reward model; allowed: --reward_funcs"),
         (RLHFArguments, ["--rlhf_type", "ppo", "--reward_model", "x"], "--rlhf_type ppo .* without the audio; allowed"),
     ],

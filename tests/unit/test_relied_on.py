@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from sap2.relied_on import EVERYTHING, MS_SWIFT, Name, complaints
+from sap2.relied_on import EVERYTHING, MS_SWIFT, TRAINERS_THAT_WRITE, Name, complaints
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = {
@@ -20,6 +20,7 @@ REQUIREMENTS = {
 
 def test_all_are_there():
     assert complaints() == []
+    assert complaints(TRAINERS_THAT_WRITE) == []
 
 
 def test_each_is_listed_once():

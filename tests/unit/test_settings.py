@@ -32,6 +32,8 @@ TRAINED = {
 def parse(tiny, tmp_path, monkeypatch):
     """Arguments of a command from its command line, on the tiny model unless another is named."""
     monkeypatch.chdir(tmp_path)
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text('{"messages": [{"role": "user", "content": "x"}]}\n')
 
     def parse(command, *flags, model=tiny):
         argv = [*flags, "--model", str(model), "--model_type", "sap_qwen2_audio"]
