@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
-from swift.arguments import ExportArguments, InferArguments, RLHFArguments, SftArguments
+from swift.arguments import DeployArguments, ExportArguments, InferArguments, RLHFArguments, SftArguments
 from swift.utils import parse_args
 
 from sap2.errors import InputError
@@ -68,6 +68,20 @@ def test_refused_in_one_line(parse, command, flags, message):
     with pytest.raises(InputError, match=message) as caught:
         parse(command, *flags)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", [InferArguments, DeployArguments])
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "lmdeploy"])
+def test_backends_that_bypass_the_context_are_refused(parse, command, backend):
+    with pytest.raises(
+        InputError, match=rf"--infer_backend {backend} .*; allowed: --infer_backend transformers \(or pt\)"
+    ):
+        parse(command, "--infer_backend", backend)
+
+
+@pytest.mark.parametrize("backend", ["pt", "transformers"])
+def test_backends_that_work(parse, backend):
+    assert parse(InferArguments, "--infer_backend", backend).infer_backend == "transformers"
 
 
 @pytest.mark.parametrize("flags", [["--torch_dtype", "bfloat16"], ["--bf16", "true"], ["--fp16", "true"]])

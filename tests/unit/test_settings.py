@@ -157,20 +157,6 @@ def test_impossible_flags_are_refused_in_one_line(parse, flags, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("command", ["infer", "deploy"])
-@pytest.mark.parametrize("backend", ["vllm", "sglang", "lmdeploy"])
-def test_backends_that_bypass_the_context_are_refused(parse, command, backend):
-    with pytest.raises(
-        InputError, match=rf"--infer_backend {backend} .*; allowed: --infer_backend transformers \(or pt\)"
-    ):
-        parse(command, "--infer_backend", backend)
-
-
-@pytest.mark.parametrize("backend", ["pt", "transformers"])
-def test_backends_that_work(parse, backend):
-    assert parse("infer", "--infer_backend", backend).infer_backend == "transformers"
-
-
 def test_bad_rows_stop_the_run_unless_told_otherwise(parse):
     assert parse("sft").strict is True
     assert parse("sft", "--strict", "false").strict is False
