@@ -8,6 +8,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sap2.commands.shared import positive, share, true_or_false
+from sap2.errors import InputError
+from sap2.pipeline.shards import parse_shard
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP
 from sap2.spelling import CASES
 
@@ -31,9 +33,9 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, model_required: bool = True) -> None:
     """What ``transcribe`` and ``pipeline`` share."""
-    parser.add_argument("--model", required=True, help="base model: a folder or a name of the hub")
+    parser.add_argument("--model", required=model_required, help="base model: a folder or a name of the hub")
     parser.add_argument("--prune-adapter", metavar="DIR", help="LoRA checkpoint of stage one")
     parser.add_argument("--asr-adapter", metavar="DIR", help="LoRA checkpoint of stage two, or of the joint stage")
     parser.add_argument("--stages", help=_STAGES)
@@ -92,7 +94,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Several GPUs: torchrun --nproc_per_node N -m sap2.cli pipeline …"
     parser.add_argument("--val-dataset", required=True, metavar="FILE", help="rows or utterances to decode")
     parser.add_argument("--result-path", required=True, metavar="FILE", help=".jsonl; an unfinished one is continued")
-    add_model_arguments(parser)
+    add_model_arguments(parser, model_required=False)
+    parts = parser.add_argument_group("several machines")
+    parts.add_argument(
+        "--shard",
+        type=parse_shard,
+        metavar="I/N",
+        help="decode part I of N, in a run of its own that knows of no other, into result.shardIofN.jsonl",
+    )
+    parts.add_argument("--merge", action="store_true", help="put the parts' results together by id; needs no model")
     parser.add_argument(
         *("--sap-truncate-audio", "--truncate-audio"),
         dest="truncate_audio",
@@ -119,9 +129,17 @@ def options_of(args: argparse.Namespace) -> PipelineOptions:
 def run(args: argparse.Namespace) -> int:
     """Decode; 1 where a row has no result."""
     from sap2.pipeline.ranks import is_first_rank
-    from sap2.pipeline.run import run_pipeline
+    from sap2.pipeline.run import merge_shards, run_pipeline
 
-    report = run_pipeline(options_of(args))
+    if args.merge:
+        if args.shard is not None:
+            raise InputError("--merge puts all parts together; leave --shard out")
+        report = merge_shards(args.val_dataset, args.result_path)
+    else:
+        if args.model is None:
+            raise InputError("--model is missing: the base model, a folder or a name of the hub")
+        report = run_pipeline(options_of(args))
     if is_first_rank():
-        print(f"{args.result_path}: {report}")
+        path = args.result_path if args.shard is None else args.shard.path(args.result_path)
+        print(f"{path}: {report}")
     return EXIT_ROWS_FAILED if report.failed else 0

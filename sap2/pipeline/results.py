@@ -197,6 +197,28 @@ class ResultFiles:
             path.unlink()
 
 
+def read_results(path: Path) -> dict[str, Row]:
+    """The whole lines of a result file, by id; a line that is being written is left out.
+
+    Raises:
+        InputError: a whole line is not a result.
+    """
+    return {id: json.loads(line) for id, line in _read_lines(path).items()}
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """What the results of a file were made with.
+
+    Raises:
+        InputError: it was not written by this pipeline.
+    """
+    file = path.with_suffix(".settings.json")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, FileNotFoundError):
+        raise InputError(f"{path} was not written by sap2 pipeline: {file} is missing or no JSON") from None
+
+
 def _read_lines(path: Path, repair: bool = False) -> dict[str, bytes]:
     """Whole lines by id; with ``repair``, what follows the last line end is cut off from the file.
 

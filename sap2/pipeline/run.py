@@ -19,7 +19,9 @@ from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import read_settings
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.ranks import Rank, join_ranks
-from sap2.pipeline.results import ResultFiles
+from sap2.pipeline.report import PipelineReport
+from sap2.pipeline.results import ResultFiles, read_results
+from sap2.pipeline.shards import Shard, read_shards, write_merged
 from sap2.pipeline.stages import ASR, StagePlan, plan_stages, stage_content
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.progress import Progress, progress
@@ -49,6 +51,7 @@ class PipelineOptions:
         overwrite: start afresh instead of going on with what ``result_path`` holds.
         engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`.
         engine_args: arguments of vLLM.
+        shard: the part of the test set that is decoded (:mod:`sap2.pipeline.shards`); None: all of it.
     """
 
     val_dataset: str
@@ -73,6 +76,7 @@ class PipelineOptions:
     overwrite: bool = False
     engine: str = "transformers"
     engine_args: dict[str, Any] | None = None
+    shard: Shard | None = None
 
     def plan(self) -> StagePlan:
         """The stages and their adapters.
@@ -97,43 +101,6 @@ class PipelineOptions:
         }
 
 
-@dataclasses.dataclass
-class PipelineReport:
-    """What a run did.
-
-    Attributes:
-        rows: of the test set; ``resumed`` had a result before, ``failed`` have none.
-        changed: results that were made again, since their rows or audio files are no longer the same.
-        seconds, audio_seconds: wall time of decoding, and the audio decoded in it.
-        picked, unlisted: keywords of all results.
-        cut_off: replies that reached the limit of tokens.
-        audio_tower_runs: for an utterance, at most.
-        errors: path of the file of errors.
-    """
-
-    rows: int = 0
-    resumed: int = 0
-    changed: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    audio_seconds: float = 0.0
-    picked: int = 0
-    unlisted: int = 0
-    cut_off: int = 0
-    audio_tower_runs: int = 0
-    errors: str = ""
-
-    def __str__(self) -> str:
-        rate = f", real-time factor {self.seconds / self.audio_seconds:.3f}" if self.audio_seconds else ""
-        failed = f"{self.failed} failed ({self.errors})" if self.failed else "0 failed"
-        changed = f", {self.changed} made again since their rows changed" if self.changed else ""
-        return (
-            f"{self.rows} rows, {failed}, {self.resumed} done before{changed}; {self.audio_seconds:.1f} s of audio in "
-            f"{self.seconds:.1f} s{rate}; {self.picked} keywords picked, {self.unlisted} replied that no list has; "
-            f"{self.cut_off} replies cut off; audio tower runs an utterance: {self.audio_tower_runs}"
-        )
-
-
 def run_pipeline(options: PipelineOptions) -> PipelineReport:
     """Decode a test set; see :class:`ResultFiles` for what it leaves and how it goes on.
 
@@ -151,6 +118,9 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
     found = list(read_items(options.val_dataset, plan.stages[0]))
     if not found:
         raise InputError(f"{options.val_dataset} has no rows")
+    if options.shard is not None:
+        found = options.shard.take(found)
+        options = dataclasses.replace(options, result_path=options.shard.path(options.result_path))
     with join_ranks() as rank:
         files = ResultFiles(options.result_path, rank.index, rank.world)
         try:
@@ -199,6 +169,23 @@ def _run(
     return _finish(worker.report, [item.id for item in items], files, rank)
 
 
+def merge_shards(val_dataset: str, result_path: str) -> PipelineReport:
+    """Put the results of all parts together, as the files of one run.
+
+    Raises:
+        InputError: no part is there, they do not fit each other or the test set.
+    """
+    merged = read_shards(val_dataset, result_path)
+    files = write_merged(result_path, merged)
+    results = read_results(files.path)
+    rows = len(results) + sum(row["id"] not in results for row in merged.errors)
+    report = PipelineReport(rows=rows, failed=rows - len(results), changed=merged.stale, errors=str(files.errors))
+    report.audio_seconds = sum(row["audio_seconds"] for row in results.values())
+    report.seconds = sum(sum(row["seconds"].values()) for row in results.values())
+    report.count(results.values())
+    return report
+
+
 def _device_of(rank: Rank) -> str:
     import torch
 
@@ -211,11 +198,7 @@ def _finish(report: PipelineReport, order: Sequence[str], files: ResultFiles, ra
     report.audio_seconds = sum(other.audio_seconds for other in reports)
     report.seconds = max(other.seconds for other in reports)
     if rank.is_first:
-        results = files.finish(order).values()
-        report.picked = sum(len(row["picked_keywords"]) for row in results)
-        report.unlisted = sum(len(row["unlisted_keywords"]) for row in results)
-        report.cut_off = sum(len(row["cut_off"]) for row in results)
-        report.audio_tower_runs = max((row["audio_tower_runs"] for row in results), default=0)
+        report.count(files.finish(order).values())
     return rank.gather(report)[0]
 
 
