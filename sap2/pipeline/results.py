@@ -261,6 +261,6 @@ def _stage_one_row(row: Row) -> Row:
         "labels": row["prune_labels"],
         "messages": [*prompt, {"role": "assistant", "content": reply}],
         "audios": row["audios"],
-        "picked_keywords": row["picked_keywords"],
-        "keyword_probabilities": row["keyword_probabilities"],
+        # a result of an earlier version has no probabilities
+        **{name: row[name] for name in ("picked_keywords", "keyword_probabilities") if name in row},
     }
