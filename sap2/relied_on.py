@@ -41,6 +41,11 @@ TRANSFORMERS = (
         (),
         "trainers look up there whether smoothed labels are shifted",
     ),
+    Name(
+        "transformers:PreTrainedModel._adjust_missing_and_unexpected_keys",
+        ("loading_info",),
+        "a spotter that a plain Qwen2-Audio lacks is no news",
+    ),
     Name(f"{_QWEN2_AUDIO}:Qwen2AudioModel", ("config",), "our inner model is one"),
     Name(f"{_QWEN2_AUDIO}:Qwen2AudioPreTrainedModel._init_weights", ("module",), "the spotter has a start of its own"),
     Name(
@@ -105,6 +110,7 @@ MS_SWIFT = (
         "placeholders get their lengths",
     ),
     Name("swift.template:Template._data_collator_mm_data", ("batch",), "audios and contexts of a batch"),
+    Name("swift.dataset:LazyLLMDataset", ("dataset", "encode_func"), "looking for transcripts in the rows"),
     Name("swift.template.vision_utils:load_file", ("path",), "audio behind a URL or in base64"),
     Name(f"{_ENGINE}._get_model_processor", ("model_id_or_path",), "settings of an engine's adapters"),
     Name(f"{_ENGINE}._get_adapter_names", ("adapter_request",), "named adapters"),
@@ -138,6 +144,9 @@ TRAINERS_THAT_WRITE = (
 OTHERS = (
     Name("accelerate.state:PartialState._prepare_backend", (), "several processes on a CPU"),
     Name("deepspeed.comm.torch:build_shm_op", (), "several processes on a CPU"),
+    Name("peft.tuners.tuners_utils:BaseTuner.inject_adapter", ("model", "adapter_name"), "settings of adapters"),
+    Name("peft.config:PeftConfigMixin.save_pretrained", ("save_directory",), "settings of adapters"),
+    Name("peft.utils.constants:DUMMY_TARGET_MODULES", (), "an adapter of the spotter alone"),
     Name("peft.tuners.tuners_utils:BaseTuner.set_adapter", ("inference_mode",), "one model and several adapters"),
 )
 EVERYTHING = (*TRANSFORMERS, *MS_SWIFT, *OTHERS)

@@ -17,6 +17,9 @@ SAP_FIELDS = (
 )
 """The settings that a trained model depends on."""
 
+OPENED_WITH = "pip install sap2, and import sap2 before the model is loaded"
+"""What it takes to open a saved model; saved with it."""
+
 
 class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
     """Qwen2-Audio's configuration with the settings of the pooling layer.
@@ -33,6 +36,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
         sap_context_token_id: id of the placeholder token; None until a tokenizer has it.
         sap_truncate_audio: hear the beginning of an audio that is longer than the model's window, instead of
             refusing it.
+        sap_opened_with: for people who open the file without this package.
 
     Raises:
         ValueError: a value that the layer cannot have.
@@ -48,6 +52,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
     sap_spotter: bool | None = None
     sap_context_token_id: int | None = None
     sap_truncate_audio: bool = False
+    sap_opened_with: str = OPENED_WITH
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -39,7 +39,8 @@ def encode_audio(tower: Qwen2AudioEncoder, input_features: Tensor, feature_atten
     if frames > window:
         raise ValueError(f"input_features has {frames} mel frames; allowed: up to {window}")
     # upstream's own forward can also drop layers at random, which no published checkpoint asks for
-    if tower.training and tower.layerdrop and frames < window:
+    drops_layers = tower.training and tower.layerdrop > 0
+    if drops_layers and frames < window:
         silence = input_features[..., -1:].expand(-1, -1, window - frames)
         input_features = torch.cat([input_features, silence], -1)
     input_features = input_features.to(tower.device, tower.conv1.weight.dtype)
@@ -50,13 +51,16 @@ def encode_audio(tower: Qwen2AudioEncoder, input_features: Tensor, feature_atten
         inputs_embeds=input_features.new_zeros((*valid.shape, 1)),
         attention_mask=valid.long(),
     )
-    if input_features.shape[-1] == window:
+    if drops_layers:
         return tower(input_features, attention_mask=attention_mask).last_hidden_state
-    return _encode_short(tower, input_features, attention_mask)
+    return _encode(tower, input_features, attention_mask)
 
 
-def _encode_short(tower: Qwen2AudioEncoder, input_features: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """``Qwen2AudioEncoder.forward`` for fewer frames than the window, which upstream's refuses."""
+def _encode(tower: Qwen2AudioEncoder, input_features: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """``Qwen2AudioEncoder.forward``, also for fewer frames than the window, which upstream's refuses.
+
+    For all lengths: under ZeRO-3 ranks must call the same modules, and their audios differ in length.
+    """
     gelu, dropout = torch.nn.functional.gelu, torch.nn.functional.dropout
     states = gelu(tower.conv2(gelu(tower.conv1(input_features)))).permute(0, 2, 1)
     places = torch.arange(states.shape[1], device=states.device)

@@ -106,12 +106,17 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         given = audios.completed(self.config.audio_config.num_mel_bins, embedding)
         return self._spot(self.get_speech_features(*given.sound), given, True)[1]
 
-    def _spot(self, speech: Speech, audios: Audios, every_module: bool) -> tuple[Tensor | None, Tensor | None]:
-        """What the spotter hears (A, T, symbols), and its loss; None where neither is needed."""
+    def _spot(
+        self, speech: Speech, audios: Audios, every_module: bool, ranks: bool = False
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the spotter hears (A, T, symbols), and its loss; None where neither is needed.
+
+        Args:
+            ranks: keywords are ranked by it, which an untrained one cannot do.
+        """
         learns = self.training or audios.transcripts is not None
         if self.spotter is None or not (learns or every_module):
             return None, None
-        ranks = self.config.sap_pooling in MOVING and audios.context_keyword_numbers is not None
         log_probs = self.spotter(speech.embeddings.detach(), speech.mask, untrained=learns or not ranks)
         # 0 without a transcript: ranks of a distributed run must use the same parameters
         loss = log_probs.sum() * 0.0
@@ -137,7 +142,8 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         loss, unused = None, []
         if given.heard:
             speech = self.get_speech_features(*given.sound)
-            log_probs, loss = self._spot(speech, given, every_module)
+            ranks = self.config.sap_pooling in MOVING and audios.context_input_ids is not None
+            log_probs, loss = self._spot(speech, given, every_module, ranks)
             if given.context_input_ids is not None:
                 pooled = Speech(*self.pool_contexts(speech, given, log_probs))
         if given.heard and not audios.heard:

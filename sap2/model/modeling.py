@@ -3,6 +3,8 @@ model is written here."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from transformers import (
@@ -17,8 +19,9 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from sap2.errors import InputError
+from sap2.model.adapters import watch_adapters
 from sap2.model.audios import Audios, rows_of_beams
-from sap2.model.configuration import SAP2Qwen2AudioConfig
+from sap2.model.configuration import OPENED_WITH, SAP2Qwen2AudioConfig
 from sap2.model.context import context_token_id
 from sap2.model.inner import SAP2Qwen2AudioModel
 from sap2.model.outputs import SAP2CausalLMOutput
@@ -28,6 +31,19 @@ from sap2.model.weights import check_loaded, hub_renamings, is_spotter_lost, lac
 _PER_AUDIO = tuple(name for name in Audios._fields if name != "transcripts")
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
 
+README = f"""# SAP² model
+
+This is a Qwen2-Audio with speech-driven pooling of the context (SAP², arXiv 2511.11139). It needs the Python package
+`sap2`: {OPENED_WITH}. Without it, transformers does not know the model type `sap_qwen2_audio`.
+
+```python
+import sap2
+from transformers import AutoModelForCausalLM, AutoProcessor
+
+model = AutoModelForCausalLM.from_pretrained("this folder")
+processor = AutoProcessor.from_pretrained("this folder")
+```
+"""
 SPOTTER_WEIGHT = 0.1
 """Of the spotter's loss beside the language model's. It moves the spotter alone, so that only its learning rate would
 change with it, and an adaptive optimizer evens that out."""
@@ -51,6 +67,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
     def __init__(self, config: SAP2Qwen2AudioConfig):
         # Not upstream's own __init__: it would make the 7B of its inner model first.
         Qwen2AudioPreTrainedModel.__init__(self, config)
+        watch_adapters()
         self.model = SAP2Qwen2AudioModel(config)
         self.lm_head = torch.nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
@@ -76,6 +93,13 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
                 pretrained_model_name_or_path, model.config.text_config.vocab_size, **kwargs
             )
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As upstream; the folder's README says what it takes to open it, unless there is one."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        readme = Path(save_directory) / "README.md"
+        if not readme.exists():
+            readme.write_text(README, encoding="utf-8")
 
     def _adjust_missing_and_unexpected_keys(self, loading_info) -> None:
         """As upstream, and what may be missing of the spotter is no news: a plain Qwen2-Audio has none."""
