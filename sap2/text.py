@@ -9,6 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from sap2.errors import InputError
 from sap2.prompts import OTHER_SEPARATORS
@@ -65,22 +66,89 @@ def clean_keywords(keywords: Iterable[str]) -> list[str]:
     return list(seen.values())
 
 
-def choose_listed(predicted: Iterable[str], keywords: Sequence[str]) -> tuple[list[str], list[str]]:
+class Matches(NamedTuple):
+    """Predictions of stage one against its list.
+
+    Attributes:
+        chosen: keywords of the list that were predicted, in the list's order.
+        unlisted: predictions that are in no way in the list.
+        ways: how many predictions were found how: :data:`WAYS`.
+    """
+
+    chosen: list[str]
+    unlisted: list[str]
+    ways: dict[str, int]
+
+
+WAYS = ("as written", "spelled differently", "by a part", "several without commas")
+_SHORTEST_PART = 3
+"""Letters of a prediction that may name an entry by a part of it."""
+
+
+def match_listed(predicted: Iterable[str], keywords: Sequence[str]) -> Matches:
     """Match what stage one replied with the list that it was given.
 
-    Case and a final full stop are ignored: a reply may differ in them.
-
-    Returns:
-        The keywords of the list that were predicted, in the list's order, and the predictions that are not in it.
+    In this order: as written, but for case and a final full stop; the same letters and digits ("coop" for "co-op",
+    "dont" for "don’t"); a part of one entry and of no other ("wozniak" for "steve wozniak"); several entries in a row.
     """
-    predicted = list(predicted)
-    wanted, listed = set(map(_reply_form, predicted)), set(map(_reply_form, keywords))
-    chosen = [keyword for keyword in keywords if _reply_form(keyword) in wanted]
-    return chosen, [keyword for keyword in predicted if _reply_form(keyword) not in listed]
+    forms = [_reply_form(keyword) for keyword in keywords]
+    letters = [_letters(keyword) for keyword in keywords]
+    words = [[_letters(word) for word in form.split()] for form in forms]
+    found: set[int] = set()
+    unlisted, ways = [], dict.fromkeys(WAYS, 0)
+    for prediction in predicted:
+        form, spelled = _reply_form(prediction), _letters(prediction)
+        parts = [part for part in map(_letters, form.split()) if part]
+        for way, places in (
+            ("as written", [i for i, listed in enumerate(forms) if listed == form]),
+            ("spelled differently", [i for i, listed in enumerate(letters) if spelled and listed == spelled]),
+            ("by a part", _only([i for i, listed in enumerate(words) if contains_words(listed, parts)], spelled)),
+            ("several without commas", _in_a_row(parts, words)),
+        ):
+            if places:
+                found.update(places)
+                ways[way] += 1
+                break
+        else:
+            unlisted.append(prediction)
+    return Matches([keyword for i, keyword in enumerate(keywords) if i in found], unlisted, ways)
+
+
+def choose_listed(predicted: Iterable[str], keywords: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The keywords of the list that were predicted, and the predictions that it lacks (:func:`match_listed`)."""
+    matches = match_listed(predicted, keywords)
+    return matches.chosen, matches.unlisted
+
+
+def _only(places: list[int], spelled: str) -> list[int]:
+    return places if len(places) == 1 and len(spelled) >= _SHORTEST_PART else []
+
+
+def _in_a_row(parts: list[str], words: Sequence[Sequence[str]]) -> list[int]:
+    """Entries that make up all the parts, one after the other, the longest first where two would do."""
+    places: list[int] = []
+    while parts:
+        fitting = [i for i, listed in enumerate(words) if listed and parts[: len(listed)] == listed]
+        if not fitting:
+            return []
+        places.append(max(fitting, key=lambda i: len(words[i])))
+        parts = parts[len(words[places[-1]]) :]
+    return places
 
 
 def _reply_form(keyword: str) -> str:
     return clean_keyword(keyword).casefold().rstrip(".")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _letters(text: str) -> str:
+    """Letters and digits alone, without accents: what two spellings of a name share."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if c.isalnum() or _is_vowel_sign(c))
+
+
+def _is_vowel_sign(c: str) -> bool:
+    """A mark that is a letter of its script (Hindi, Thai, …); an accent has a place above or below its letter."""
+    return unicodedata.category(c).startswith("M") and unicodedata.combining(c) == 0
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from sap2.progress import progress
 from sap2.prompts import ASR_PROMPT, PLAIN_ASR_PROMPT, asr_prompt, format_context, parse_prune_reply
 from sap2.rowfiles import read_rows, write_rows
 from sap2.rows import RESULTS_ARE_ADDED, Row, as_messages, find_contexts, row_audios, row_keywords
-from sap2.text import choose_listed, clean_keywords
+from sap2.text import WAYS, clean_keywords, match_listed
 
 _TAKEN, _REPLY, _PICKED = "", "=", "+"
 """What is left of a prediction that is used up, and the marks before a reply and before picked keywords."""
@@ -36,6 +36,7 @@ class ExtractReport:
         missing: rows without a prediction (written with an empty context).
         unknown: predictions that belong to no row.
         duplicates: predictions after the first for the same row.
+        ways: predictions that were found in the list, by how (:data:`sap2.text.WAYS`).
     """
 
     rows: int = 0
@@ -44,6 +45,7 @@ class ExtractReport:
     missing: int = 0
     unknown: int = 0
     duplicates: int = 0
+    ways: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(WAYS, 0))
 
     def __str__(self) -> str:
         mean = self.keywords / self.rows if self.rows else 0.0
@@ -51,6 +53,7 @@ class ExtractReport:
             f"{self.rows} rows, {mean:.1f} keywords a row; predicted but not in the list: {self.unlisted}; "
             f"rows without a prediction: {self.missing}; predictions without a row: {self.unknown}; "
             f"repeated predictions: {self.duplicates}"
+            + "".join(f"; found {way}: {count}" for way, count in self.ways.items() if count and way != WAYS[0])
         )
 
 
@@ -146,7 +149,9 @@ class Predictions:
         return ids[0] if ids else None
 
     def _choose(self, predicted: list[str], keywords: list[str]) -> list[str]:
-        chosen, unlisted = choose_listed(predicted, keywords)
+        chosen, unlisted, ways = match_listed(predicted, keywords)
+        for way, count in ways.items():
+            self.report.ways[way] += count
         if self.keep_unknown:
             chosen = clean_keywords([*chosen, *unlisted])
         self.report.unlisted += len(unlisted)

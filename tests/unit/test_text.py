@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from sap2.prompts import AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, END_OF_CONTEXT, START_OF_CONTEXT
 from sap2.text import (
+    choose_listed,
     clean_keyword,
     clean_keywords,
     clean_text,
     contains_words,
     find_special,
     get_normalizer,
+    match_listed,
     split_words,
     spoken_keywords,
 )
@@ -126,3 +128,35 @@ def test_spoken_keywords_equal_a_plain_search(words, phrases):
     transcript, keywords = " ".join(words), [" ".join(phrase) for phrase in phrases]
     expected = [keyword for keyword in keywords if f" {keyword} " in f" {transcript} "]
     assert spoken_keywords(keywords, transcript) == expected
+
+
+LIST = ["steve wozniak", "co-op", "emily", "don't", "Zürich", "steve jobs", "apple ii", "की", "का"]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "chosen", "way"),
+    [
+        (["Emily."], ["emily"], "as written"),
+        (["coop"], ["co-op"], "spelled differently"),
+        (["co op"], ["co-op"], "spelled differently"),
+        (["dont"], ["don't"], "spelled differently"),
+        (["zurich"], ["Zürich"], "spelled differently"),
+        (["Zu\u0308rich"], ["Zürich"], "as written"),
+        (["wozniak"], ["steve wozniak"], "by a part"),
+        (["की"], ["की"], "as written"),
+        (["emily coop apple ii"], ["co-op", "emily", "apple ii"], "several without commas"),
+        (["steve wozniak steve jobs"], ["steve wozniak", "steve jobs"], "several without commas"),
+    ],
+)
+def test_a_reply_is_matched_generously(predicted, chosen, way):
+    matches = match_listed(predicted, LIST)
+    assert (matches.chosen, matches.unlisted) == (chosen, [])
+    assert {name: count for name, count in matches.ways.items() if count} == {way: 1}
+    assert choose_listed(predicted, LIST) == (chosen, [])
+
+
+@pytest.mark.parametrize("prediction", ["steve", "ii", "bob", "emily bob", "wozniak steve", "", "..."])
+def test_what_no_entry_alone_can_be_is_unlisted(prediction):
+    """A part of two entries, two letters, a word too many, another order."""
+    matches = match_listed([prediction], LIST)
+    assert (matches.chosen, matches.unlisted) == ([], [prediction])
