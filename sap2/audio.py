@@ -25,7 +25,7 @@ from sap2.audio_blocks import (
     read_header,
 )
 from sap2.audio_samples import Sound, collect
-from sap2.errors import InputError
+from sap2.errors import InputError, one_line
 from sap2.lengths import MIN_SECONDS
 
 _FORMATS = (
@@ -45,9 +45,9 @@ _SILENT = 1e-6
 
 def unreadable_audio(name: str, reason: object) -> InputError:
     """The error for what no reader takes."""
-    text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
     return InputError(
-        f"audio {name} cannot be read ({text}); allowed: what libsndfile or ffmpeg reads (wav, flac, mp3, m4a, mp4, …)"
+        f"audio {name} cannot be read ({one_line(reason):.200}); allowed: what libsndfile or ffmpeg reads (wav, flac, "
+        f"mp3, m4a, mp4, …)"
     )
 
 
@@ -146,7 +146,7 @@ def _archive_entry(path: str, place: int) -> io.BytesIO:
         wide = np.issubdtype(samples.dtype, np.floating)
         soundfile.write(content, samples, rate, format="WAV", subtype="FLOAT" if wide else "PCM_16")
     except Exception as error:  # kaldiio lets through what it comes upon
-        raise unreadable_audio(f"{path}:{place}", f"no sound there: {error or type(error).__name__}") from None
+        raise unreadable_audio(f"{path}:{place}", f"no sound there: {one_line(error)}") from None
     return content
 
 

@@ -28,6 +28,8 @@ _ESTIMATED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb"}  # formats without 
 _BLOCK = 1 << 18  # frames of one block
 # libsndfile estimates the length of these, or stops after the first part
 _COMPRESSED = (b"ID3", b"OggS", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa", b"\xff\xe3")
+_RATES = (2_000, 768_000)  # samples a second of what people record
+_MAX_CHANNELS = 64
 _MAX_BAD_PACKETS = 0.02  # share of damaged packets with which a file is still heard
 _UNKNOWN_SIZES = (0, 0x7FFF0000)  # of a wav: nothing yet, or so much that a pipe must have been written
 _SHORTEST_TAIL = 1 << 12  # bytes after the data of a wav that are more than padding
@@ -151,8 +153,9 @@ def _sound_file(source: Source) -> Iterator[Any]:
     with soundfile.SoundFile(name) as file:
         if file.format in ("MP3", "OGG", "MPEG") or file.subtype.startswith(("MPEG", "VORBIS", "OPUS")):
             raise ValueError("compressed")
-        if not 0 < file.frames < 1 << 40 or not 0 < file.samplerate < 1 << 24:
+        if not 0 < file.frames < 1 << 40:
             raise ValueError("the header does not know the length")
+        _check_form(file.samplerate, file.channels)
         yield file
 
 
@@ -188,6 +191,8 @@ def _container(source: Source) -> Iterator[tuple[Any, Any]]:
             raise UnreadableError(_reason(error)) from None
         if audio is None:
             raise UnreadableError("no audio track in it")
+        if audio.codec_context is None:
+            raise UnreadableError("nobody knows the codec of its sound")
         yield container, audio
 
 
@@ -208,6 +213,7 @@ def _decode(source: Source) -> Iterator[Block]:
                     bad += 1
                     continue
                 for frame in frames:
+                    _check_form(frame.sample_rate, frame.layout.nb_channels)
                     block = Block(frame.sample_rate, _floats(frame))
                     if held and not _goes_on(held, block):
                         yield _joined(held)
@@ -220,6 +226,14 @@ def _decode(source: Source) -> Iterator[Block]:
     # the last packet only ends the stream
     if bad > 2 + _MAX_BAD_PACKETS * packets or 0 < packets - 1 <= bad:
         raise UnreadableError(f"{bad} of {packets - 1} packets are damaged")
+
+
+def _check_form(rate: int, channels: int) -> None:
+    """Refuse what only a damaged header says, before it becomes hours of samples."""
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise UnreadableError(f"{rate} samples a second; allowed: {_RATES[0]} to {_RATES[1]}")
+    if not 0 < channels <= _MAX_CHANNELS:
+        raise UnreadableError(f"{channels} channels; allowed: 1 to {_MAX_CHANNELS}")
 
 
 def _goes_on(held: list[Block], block: Block) -> bool:

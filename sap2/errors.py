@@ -46,6 +46,11 @@ def list_some(names: Sequence[str], shown: int = 10) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def one_line(error: object) -> str:
+    """What an error of another library says, in one line; the name of its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def print_error(message: object) -> None:
     """One line on standard error, with the prefix that all commands share."""
     print(f"sap2: error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from sap2.errors import InputError
+from sap2.errors import InputError, one_line
 from sap2.files import atomic_write, has_own_name
 from sap2.rows import Row
 
@@ -77,8 +77,10 @@ def _read_parquet(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except pa.ArrowInvalid as error:
-        on_error(number + 1, InputError(f"{path}: not a parquet file: {error}"))
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system: no such file, no right to read it
+        on_error(number + 1, InputError(f"{path}: not a parquet file: {one_line(error)}"))
 
 
 def _read_array(path: Path, on_error: OnError) -> Iterator[tuple[int, Row]]:

@@ -78,7 +78,8 @@ def as_messages(row: Row) -> Row:
         return {**rest, "messages": [_turn(turn) for turn in turns]}
     if not isinstance(row.get("query"), str):
         return row
-    pairs = [*(row.get("history") or []), [row["query"], row.get("response")]]
+    history = row.get("history") or []
+    pairs = [*(history if isinstance(history, list) else [history]), [row["query"], row.get("response")]]
     texts = [("system", row.get("system"))]
     for pair in pairs:
         user, reply = pair if isinstance(pair, list) and len(pair) == 2 else (pair, None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sap2.errors import InputError, list_some, print_note
+from sap2.errors import InputError, list_some, one_line, print_note
 from sap2.slides.extras import import_extra
 from sap2.slides.pictures import picture_text
 
@@ -38,7 +38,7 @@ def read_pdf(path: Path, ocr: str) -> list[str]:
     except pdfium.PdfiumError as error:
         if "password" in str(error).lower():
             raise InputError(f"{path}: this PDF needs a password; save a copy without one") from None
-        raise InputError(f"{path}: not readable as PDF: {error}") from None
+        raise InputError(f"{path}: not readable as PDF: {one_line(error)}") from None
     if scanned:
         how = "have next to no text, and OCR is off" if ocr == "never" else "were read through OCR"
         print_note(f"{path}: pages {list_some(scanned, 20)} {how}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sap2.errors import InputError, print_note
+from sap2.errors import InputError, one_line, print_note
 from sap2.slides.extras import import_extra
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_pictures(source: Path | bytes, where: str) -> list[np.ndarray]:
             return pages
     # Pillow's readers of damaged files raise what they come upon
     except Exception as error:
-        raise InputError(f"{where}: not readable as a picture: {error or type(error).__name__}") from None
+        raise InputError(f"{where}: not readable as a picture: {one_line(error)}") from None
 
 
 def picture_text(pixels: np.ndarray, where: str) -> str:
@@ -68,7 +68,7 @@ def picture_text(pixels: np.ndarray, where: str) -> str:
     except ImportError:
         raise
     except Exception as error:  # of OpenCV and onnxruntime, about a picture that they cannot take
-        print_note(f"{where}: OCR fails on this picture ({type(error).__name__} {error}); passed over")
+        print_note(f"{where}: OCR fails on this picture ({type(error).__name__}: {one_line(error)}); passed over")
         return ""
     return "\n".join(found.txts or ())
 

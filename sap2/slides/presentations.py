@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sap2.errors import InputError, list_some, print_note
+from sap2.errors import InputError, list_some, one_line, print_note
 from sap2.slides.extras import import_extra
 from sap2.slides.pictures import picture_text, read_pictures
 
@@ -43,7 +43,7 @@ def read_pptx(path: Path, ocr: str, notes: bool) -> list[str]:
         texts = ["" if _hidden(slide) else "\n".join(_slide_texts(slide, notes)) for slide in slides]
         pictures = [[] if _hidden(slide) or ocr == "never" else list(_pictures(slide, area)) for slide in slides]
     except Exception as error:  # python-pptx lets zip, XML and key errors through
-        raise InputError(f"{path}: not readable as PPTX: {error or type(error).__name__}") from None
+        raise InputError(f"{path}: not readable as PPTX: {one_line(error)}") from None
     hidden = [str(number) for number, slide in enumerate(slides, 1) if _hidden(slide)]
     if hidden:
         print_note(f"{path}: hidden slides {list_some(hidden, 20)} are left out")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -286,3 +288,27 @@ def test_long_recordings_are_read_in_blocks_and_held_in_a_file(tmp_path, monkeyp
     assert len(heard) == 40 * RATE
     monkeypatch.undo()
     np.testing.assert_array_equal(heard, load_samples(path, RATE))
+
+
+MEASURE = """
+import resource, sys
+from sap2.audio import load_samples
+samples = load_samples(sys.argv[1], 16_000)
+print(len(samples), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_two_hours_of_stereo_stay_below_a_gigabyte(tmp_path):
+    """Most of the file is a hole: it takes no room on the disk, and is decoded like any other."""
+    path, seconds, rate = tmp_path / "talk.wav", 2 * 3600, 44_100
+    soundfile.write(path, np.stack([sound(10, rate)] * 2, 1), rate)
+    size = seconds * rate * 4
+    place = path.read_bytes().find(b"data")
+    header_changed(path, lambda data: data.__setitem__(slice(place + 4, place + 8), struct.pack("<I", size)))
+    with path.open("rb+") as file:
+        file.truncate(place + 8 + size)
+    ran = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
+    samples, megabytes = map(int, ran.stdout.split())
+    assert samples == seconds * RATE
+    assert megabytes < 1000

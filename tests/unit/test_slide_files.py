@@ -114,7 +114,7 @@ def test_what_ocr_cannot_take_is_said(monkeypatch, capsys):
 
     monkeypatch.setattr("sap2.slides.pictures._ocr_engine", lambda: fails)
     assert picture_text(np.zeros((100, 100, 3), np.uint8), "x.png") == ""
-    assert "x.png: OCR fails on this picture (RuntimeError no memory); passed over" in capsys.readouterr().err
+    assert "x.png: OCR fails on this picture (RuntimeError: no memory); passed over" in capsys.readouterr().err
 
 
 # ---- PDF
