@@ -1,0 +1,100 @@
+"""The comparison of pruners: its lists, its figures, and a run on a few utterances."""
+
+from __future__ import annotations
+
+import prune
+import prune_report
+import pytest
+import soundfile
+from prune_report import Arm
+
+from sap2.errors import InputError
+from sap2.rowfiles import read_rows, write_rows
+from sap2.tiny.speech import speak
+
+SAID = {
+    ("t1", "the vendett leaves a science"): ["vendett", "brumin"],
+    ("t1", "now the krovon moves"): ["krovon", "stomin"],
+    ("t2", "the nailveek gives a road"): ["nailveek", "fleldon"],
+}
+
+
+def result(id, labels, response, ranked, picked):
+    return {
+        "id": id,
+        "labels": labels,
+        "response": response,
+        "keyword_probabilities": ranked,
+        "picked_keywords": picked,
+        "seconds": {"prune": 0.5},
+    }
+
+
+def test_what_was_picked_is_counted():
+    rows = [
+        result("a", "we met emily and bob", "", {"emily": 0.9, "tim": 0.6, "ann": 0.5, "Bob": 0.4}, ["emily", "tim"]),
+        result("b", "nobody", "", {}, []),
+        result("c", "it is zoe", "", {"eve": 0.1}, ["eve"]),
+    ]
+    lists = {"a": ["Emily", "bob", "tim"], "b": ["bob"], "c": ["zoe"]}
+    found = prune_report.picks(rows, lists)
+    assert found["recall at 3"] == pytest.approx(100 / 3) and found["recall at 5"] == pytest.approx(200 / 3)
+    assert found["recall"] == pytest.approx(100 / 3) and found["precision"] == pytest.approx(100 / 3)
+    assert found["picked"] == 1.0 and 0 < found["calibration error"] < 1
+
+
+def test_names_that_nobody_said_are_counted():
+    rows = [
+        result("a", "we met emily", "we met emily tim", {}, ["emily", "tim", "steve wozniak"]),
+        result("b", "we met", "wozniak we wozniak", {}, ["steve wozniak"]),
+    ]
+    assert prune_report.inventions(rows) == pytest.approx(100 * 3 / 2)
+
+
+def test_names_are_new_and_the_same_each_time():
+    names = prune.make_names(50, {"x"})
+    assert len(set(names)) == 50 and names == prune.make_names(50, set())
+    assert names[1:] == prune.make_names(49, {names[0]})
+
+
+@pytest.fixture
+def utterances(tmp_path):
+    rows = []
+    for number, ((talk, text), keywords) in enumerate(SAID.items()):
+        path = str(tmp_path / f"utt{number}.wav")
+        soundfile.write(path, speak(text), 16_000)
+        rows.append({"id": f"utt{number}", "session": talk, "audio": path, "text": text, "keywords": keywords})
+    write_rows(tmp_path / "utterances.jsonl", rows)
+    return tmp_path / "utterances.jsonl"
+
+
+def test_a_run_compares_what_was_asked_for(utterances, tmp_path, capsys, monkeypatch):
+    chosen = [Arm("none", 0, None), Arm("whole", 60, None), Arm("list", 600, "spot")]
+    monkeypatch.setattr(prune, "arms", lambda settings: chosen)
+    sizes = ["--sizes", "40", "60", "600", "--prune-threshold", "0"]
+    assert prune.main([str(utterances), str(tmp_path / "out"), *sizes]) == 0
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert table in capsys.readouterr().out
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert [line[:2] for line in lines] == [["none", "none"], ["60", "none"], ["600", "spot"]]
+    assert float(lines[-1][4]) == 100.0  # all names are among the first ten of 600
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+    for _, row in read_rows(tmp_path / "out" / "60.jsonl"):
+        assert len(set(row["keywords"])) == 60 and set(SAID[row["session"], row["text"]]) <= set(row["keywords"])
+    bank = (tmp_path / "out" / "bank.600.txt").read_text(encoding="utf-8").split()
+    assert len(set(bank)) == 600 and {"vendett", "nailveek", "fleldon"} <= set(bank)
+
+
+def test_one_talk_has_no_other(utterances, tmp_path):
+    write_rows(tmp_path / "one.jsonl", [row for _, row in read_rows(utterances)][:2])
+    settings = prune.Settings(tmp_path / "one.jsonl", tmp_path, "m", "p", "a", (40,), ("spot",), 5, 8, 0.05, 4)
+    with pytest.raises(InputError, match="holds 1 talks; allowed: 2 or more"):
+        prune.prepare(settings)
+
+
+def test_what_is_decoded():
+    settings = prune.Settings("u", "o", "m", "p", "a", (40, 500, 2000), ("spot", "generate"), 5, 8, 0.05, 4)
+    names = [arm.name for arm in prune.arms(settings)]
+    assert "list-500-generate" in names and "list-2000-generate" not in names and "whole-2000" not in names
+    assert names[0] == "none" and names[-1] == "useless-2000-spot"
+    assert Arm("list", 40, "spot").name == "list-40-spot"
