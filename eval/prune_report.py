@@ -166,6 +166,7 @@ def plot(arms: Sequence[Arm], found: Mapping[str, dict], path: Path) -> None:
             right.plot(sizes, [found[arm.name]["picks"]["recall at 10"] for arm in own], marker="o", label=pruner)
     left.set(xscale="log", xlabel="terms", ylabel="B-WER %", ylim=(0, None))
     right.set(xscale="log", xlabel="terms", ylabel="recall at 10, %")
-    left.legend()
+    if left.get_legend_handles_labels()[0]:
+        left.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)

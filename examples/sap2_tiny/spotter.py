@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sap2.audio import load_samples
+from sap2.commands.shared import Parser, run_parser
 from sap2.files import atomic_folder
 from sap2.model.spotter import KeywordSpotter, pad_transcripts, spotting_loss
 from sap2.pipeline.asking import Hearing
@@ -106,15 +108,8 @@ class Source:
                 (new / self.marker).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder or shipped name")
-    parser.add_argument("utterances", help="with transcripts")
-    parser.add_argument("folder", type=Path, help="is replaced")
-    parser.add_argument("--adapter", help="folder or shipped name")
-    parser.add_argument("--steps", type=int, default=3000, help="default: %(default)s")
-    args = parser.parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    """Train and save."""
     loaded = LoadedModel(args.model, {STAGE: args.adapter}, dtype="float32")
     examples = hear(loaded, args.utterances)
     source = Source(Path(resolve_name(args.adapter or args.model)))
@@ -123,5 +118,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     source.save(args.folder, spotter)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="spotter.py", description=__doc__)
+    parser.add_argument("model", help="folder or shipped name")
+    parser.add_argument("utterances", help="with transcripts")
+    parser.add_argument("folder", type=Path, help="is replaced")
+    parser.add_argument("--adapter", help="folder or shipped name")
+    parser.add_argument("--steps", type=int, default=3000, help="default: %(default)s")
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -62,5 +62,34 @@ for stage in prune asr; do
         python examples/sap2_tiny/export.py "$RUN/$stage/checkpoint-$LORA" "$RUN/sap2-tiny-$stage"
 done
 
-say "5. talks that nobody heard"
-MODEL=$RUN/sap2-tiny PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr bash examples/sap2_tiny/test.sh
+say "5. the spotter alone, and stage two on what it picks: from lists of 8 to 500 names, and from a bank of 10,000"
+[ -d "$RUN/spotter" ] || python examples/sap2_tiny/spotter.py "$RUN/sap2-tiny" "$RUN/train-25.jsonl" "$RUN/spotter" \
+    --adapter "$RUN/sap2-tiny-asr" --steps 2000
+utterances dev 5
+[ -f "$RUN/bank.txt" ] || python examples/sap2_tiny/bank.py "$RUN/train-25.jsonl" "$RUN/bank.txt"
+calibrate() { # ADAPTER; probabilities, on talks that were not trained on
+    sap2 calibrate --model "$RUN/sap2-tiny" --asr-adapter "$1" --val-dataset "$RUN/dev-5.jsonl" --term-bank "$RUN/bank.txt"
+}
+[ -f "$RUN/spotter/pruner.json" ] || calibrate "$RUN/spotter"
+picked() { # NAME STAGES SEED FLAGS…: rows with what the spotter picks
+    [ -f "$RUN/$1.rows.jsonl" ] && return
+    python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows "$2" --block 12 --stages "$3" --tasks asr=1 \
+        --seed "$4" --output "$RUN/$1.jsonl"
+    sap2 pipeline --model "$RUN/sap2-tiny" --asr-adapter "$RUN/spotter" --stages prune --pruner spot --prune-threshold 0.03 \
+        --val-dataset "$RUN/$1.jsonl" --result-path "$RUN/$1.picked.jsonl" "${@:5}"
+    python -m data_tools.extract_predicted_keywords "$RUN/$1.picked.jsonl" "$RUN/$1.jsonl" --output "$RUN/$1.rows.jsonl"
+}
+picked near 2640 0.5:8-64,0.5:64-500 7
+picked wide 1800 1:8-64 8 --term-bank "$RUN/bank.txt"
+[ -f "$RUN/whole.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 1560 --block 12 \
+    --stages 0.7:4-64,0.3:64-500 --tasks asr=0.6,plain=0.4 --seed 9 --output "$RUN/whole.jsonl"
+if [ ! -d "$RUN/sap2-tiny-asr-picked" ]; then
+    train picked 400 --model "$RUN/sap2-tiny" --adapters "$RUN/spotter" "${lora[@]}" --sap_window_size "$WINDOW" --sap_pooling salience \
+        --dataset "$RUN/near.rows.jsonl" "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" --dataset_shuffle true \
+        --train_dataloader_shuffle true --sap_min_positions 64 --learning_rate 1e-3 --warmup_ratio 0.05 --seed 5
+    python examples/sap2_tiny/export.py "$RUN/picked/checkpoint-400" "$RUN/sap2-tiny-asr-picked"
+    calibrate "$RUN/sap2-tiny-asr-picked"
+fi
+
+say "6. talks that nobody heard"
+MODEL=$RUN/sap2-tiny PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-picked bash examples/sap2_tiny/test.sh

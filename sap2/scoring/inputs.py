@@ -174,8 +174,8 @@ def read_tsv_hyps(path: str | os.PathLike[str], problems: Problems) -> dict[str,
 class ResultRow:
     """What the scorer takes from one row of a result file.
 
-    ``picked`` are the keywords of stage one, where the row holds them; ``parsed`` is False for a joint reply without
-    transcript.
+    ``picked`` are the keywords of stage one, where the row holds them, and ``ranked`` those with a probability, the
+    likeliest first; ``parsed`` is False for a joint reply without transcript.
     """
 
     id: str
@@ -185,6 +185,7 @@ class ResultRow:
     session: str | None
     audio: str | None = None
     picked: list[str] | None = None
+    ranked: list[str] | None = None
     parsed: bool = True
 
 
@@ -241,7 +242,19 @@ def _result_row(row: Row, where: str) -> ResultRow:
         None if session is None else _encodable(str(session)),
         next((_encodable(path) for path in row_audios(row) if isinstance(path, str)), None),
         _texts(row.get("picked_keywords")),
+        _ranked(row.get("keyword_probabilities")),
     )
+
+
+def _ranked(value: Any) -> list[str] | None:
+    """The keys of an object of numbers, the greatest first; None for anything else or an empty one."""
+    if (
+        not isinstance(value, dict)
+        or not value
+        or not all(isinstance(number, int | float) for number in value.values())
+    ):
+        return None
+    return [_encodable(keyword) for keyword in sorted(value, key=lambda keyword: -value[keyword])]
 
 
 def _texts(value: Any) -> list[str] | None:

@@ -28,14 +28,19 @@ from sap2.scoring.inputs import Problems, ResultRow, is_joint, match_ids, read_k
 from sap2.scoring.output import show, table
 from sap2.text import get_normalizer, split_words, spoken_keywords
 
+RANKS = (3, 5, 10, 20)
+"""How far down a ranking is looked."""
+
 
 class Selection(NamedTuple):
-    """Keywords of one utterance as word tuples: offered, spoken, picked; and the transcript's words if it is known."""
+    """Keywords of one utterance as word tuples: offered, spoken, picked; the transcript's words if it is known, and the
+    ranking of a pruner, the likeliest first, if there is one."""
 
     listed: set[tuple[str, ...]]
     spoken: set[tuple[str, ...]]
     picked: set[tuple[str, ...]]
     ref: list[str] | None = None
+    ranked: list[tuple[str, ...]] | None = None
 
 
 @dataclass
@@ -62,7 +67,8 @@ def score_selections(selections: Sequence[Selection]) -> dict[str, Any]:
     the rates that are defined there. ``compression`` is keywords of the lists per keyword that stays (picked and in the
     list, which is what stage two gets). ``ceiling`` is the keyword recall that stage two could still reach: the share
     of the list words in the transcript that are in the kept keywords, counted by occurrence; where transcripts are
-    unknown, of the distinct words of the spoken keywords.
+    unknown, of the distinct words of the spoken keywords. ``recall_at`` is the share of the spoken keywords among the
+    first k that a pruner ranked; None where nothing was ranked.
     """
     counts: Counter[str] = Counter()
     rates: dict[str, list[float]] = {"precision": [], "recall": [], "f1": []}
@@ -80,10 +86,20 @@ def score_selections(selections: Sequence[Selection]) -> dict[str, Any]:
         "listed": counts["listed"],
         "kept": counts["kept"],
         "compression": counts["listed"] / counts["kept"] if counts["kept"] else None,
+        "recall_at": _recall_at(selections),
         "ceiling": percentage(counts["reachable"], counts["words"]),
         "ceiling_words": counts["words"],
         "ceiling_reachable": counts["reachable"],
     }
+
+
+def _recall_at(selections: Sequence[Selection]) -> dict[int, float | None] | None:
+    """Share of the spoken keywords among the first k of the rankings; None where there is no ranking."""
+    if not any(selection.ranked for selection in selections):
+        return None
+    spoken = sum(len(selection.spoken) for selection in selections)
+    found = {k: sum(len(s.spoken.intersection((s.ranked or [])[:k])) for s in selections) for k in RANKS}
+    return {k: percentage(count, spoken) for k, count in found.items()}
 
 
 def _count(selection: Selection) -> dict[str, int]:
@@ -182,6 +198,7 @@ def _selection(row: ResultRow, text: str | None, rules: KeywordRules) -> Selecti
         rules.all_of(spoken),
         rules.all_of(picked_keywords(row.hyp) or []),
         None if text is None else list(rules.words(text)),
+        None if row.ranked is None else list(dict.fromkeys(map(rules.words, row.ranked))),
     )
 
 
@@ -197,8 +214,12 @@ def summary(systems: dict[str, dict[str, Any]], with_ref: bool) -> list[str]:
         numbers = [str(result[key]) for key in ("utterances", "listed", "kept")]
         compression = show(result["compression"], 1)
         sizes.append([name, *numbers, compression, str(result["invented"]), show(result["ceiling"])])
+    ranked = [
+        [name, *map(show, result["recall_at"].values())] for name, result in systems.items() if result["recall_at"]
+    ]
+    ranks = ["", *table([["system", *(f"recall at {k} %" for k in RANKS)], *ranked], 1)] if ranked else []
     basis = "list words of the transcripts, by occurrence" if with_ref else "distinct words of the spoken keywords"
-    return [*table(scores, 2), "", *table(sizes, 1), "", f"recall ceiling for stage two: over the {basis}"]
+    return [*table(scores, 2), "", *table(sizes, 1), *ranks, "", f"recall ceiling for stage two: over the {basis}"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

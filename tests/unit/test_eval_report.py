@@ -222,3 +222,24 @@ def test_no_interval_from_a_handful_of_utterances(tmp_path):
     _, report = evaluate(two_systems(tmp_path, utterances=4), Settings(draws=20))
     found = report.comparisons[0].figures["b_wer"]
     assert found["difference"] == pytest.approx(-50.0) and found["low"] is None and found["p"] is None
+
+
+def test_rankings_are_scored_where_there_are_some(tmp_path, capsys):
+    prompt = "Select keywords that may appear in the speech from the following keywords list: "
+    content = f"<audio>{prompt}<|startofcontext|>emily, bob, tim, ann, zoe<|endofcontext|>"
+    row = {"messages": [{"role": "user", "content": content}], "labels": "emily, Zoe"}
+    ranked = {"zoe": 0.1, "bob": 0.9, "Emily": 0.4, "tim": 0.3}
+    rows = [
+        {**row, "id": "u1", "response": "bob", "keyword_probabilities": ranked},
+        {**row, "id": "u2", "response": "none", "keyword_probabilities": {}},
+    ]
+    path = tmp_path / "picks.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    loaded = load_selections({"spot": path}, None, KeywordRules())
+    assert score_selections(loaded.selections["spot"])["recall_at"] == {3: 25.0, 5: 50.0, 10: 50.0, 20: 50.0}
+    assert sap2("score-keywords", "--input_file", path) == 0
+    assert "recall at 3 %" in capsys.readouterr().out
+    plain = [{name: value for name, value in one.items() if name != "keyword_probabilities"} for one in rows]
+    path.write_text("".join(json.dumps(one) + "\n" for one in plain), encoding="utf-8")
+    assert sap2("score-keywords", "--input_file", path) == 0
+    assert "recall at" not in capsys.readouterr().out
