@@ -82,6 +82,11 @@ def test_the_pipeline_equals_two_runs_of_swift_infer(corpus, prune_adapter, asr_
     assert all("who" in row["unlisted_keywords"] for row in ours.values())
 
 
+def test_a_training_records_what_its_rows_are(asr_adapter):
+    args = json.loads((asr_adapter / "args.json").read_text(encoding="utf-8"))
+    assert (args["sap_case"], args["sap_stages"]) == ("lower", ["asr"])
+
+
 def test_a_killed_run_goes_on_and_loses_and_repeats_nothing(arguments, result, tmp_path, capsys):
     path = tmp_path / "result.jsonl"
     command = [sys.executable, "-m", "sap2.cli", *arguments, "--result_path", str(path)]
