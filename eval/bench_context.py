@@ -82,6 +82,7 @@ def make_model(args: argparse.Namespace) -> torch.nn.Module:
         audio_token_index=AUDIO_ID,
         sap_context_token_id=CONTEXT_ID,
         sap_pooling=args.pooling,
+        sap_spotter=getattr(args, "spotter", False),
         sap_min_positions=0,
     )
     dtype = torch.bfloat16 if args.device.startswith("cuda") else torch.float32

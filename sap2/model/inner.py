@@ -121,7 +121,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         # 0 without a transcript: ranks of a distributed run must use the same parameters
         loss = log_probs.sum() * 0.0
         if audios.transcripts is not None:
-            loss = loss + spotting_loss(log_probs, speech.mask, audios.transcripts.to(log_probs.device))
+            loss = loss + spotting_loss(log_probs, speech.mask, audios.transcripts).to(loss.device)
         return log_probs, loss
 
     def _read(self, input_ids: Tensor, audios: Audios, every_module: bool = False) -> tuple[Tensor, Tensor | None]:

@@ -184,6 +184,11 @@ def keyword_salience(log_probs: Tensor, speech_mask: Tensor, spellings: Tensor) 
 
 def spotting_loss(log_probs: Tensor, speech_mask: Tensor, transcripts: Tensor) -> Tensor:
     """CTC loss of the transcripts (A, n; 0 = padding), mean over the symbols and then over the audios that have one."""
+    # every tensor on one device: the parts of a model may lie on several
+    device = log_probs.device
+    if device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        device = torch.device("cpu")  # the backward pass on a GPU has no fixed order of its sums
+    log_probs, speech_mask, transcripts = (tensor.to(device) for tensor in (log_probs, speech_mask, transcripts))
     lengths = (transcripts > 0).sum(-1)
     losses = nn.functional.ctc_loss(
         log_probs.transpose(0, 1), transcripts, speech_mask.sum(-1), lengths, reduction="none", zero_infinity=True

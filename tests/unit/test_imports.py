@@ -17,6 +17,7 @@ RUN_THE_MODEL = {
     "eval.bench_engine",
     "eval.bench_pipeline",
     "eval.bench_search",
+    "eval.bench_spotter",
     "eval.prune",
     "eval.ablation",
     "eval.ablation_report",

@@ -6,9 +6,9 @@ import pytest
 import torch
 from model_rows import AUDIO, NEW_TOKENS, ROWS, assert_rows_as_alone, context, labels_of, same_tensors
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import (
-    Qwen2AudioProcessor,
-)
+from transformers import Qwen2AudioProcessor
+
+from sap2.errors import InputError
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -117,6 +117,21 @@ def test_placeholders_without_anything_to_fill_them_are_refused(model, encode):
     without_context = {name: tensor for name, tensor in inputs.items() if not name.startswith("context_")}
     with pytest.raises(ValueError, match=r"input_ids has \d+ context placeholders, but there are 0 context embeddings"):
         model(**without_context)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_audio_placeholders_without_audio_are_refused(model, encode, training):
+    inputs = {name: tensor for name, tensor in encode([ROWS[2]]).items() if "feature" not in name}
+    message = r"input_ids has \d+ audio placeholders, but there are 0 audio embeddings"
+    with pytest.raises(ValueError, match=message):
+        model.train(training)(**inputs)
+    with pytest.raises(ValueError, match=message):
+        model.eval().generate(**inputs, max_new_tokens=1)
+
+
+def test_prompts_are_not_read_in_chunks(model, encode):
+    with pytest.raises(InputError, match=r"prefill_chunk_size would part a prompt .*; allowed: None"):
+        model.generate(**encode([ROWS[0]]), max_new_tokens=1, prefill_chunk_size=8)
 
 
 def test_a_context_needs_the_id_of_its_placeholder(model, encode, monkeypatch):

@@ -105,6 +105,7 @@ class SpeechDrivenPooling(nn.Module):
             if pooled_length(length, self.window_size, self.min_positions) == length:
                 return context, context_mask
             log_probs = self.spotter(speech.detach(), speech_mask) if log_probs is None else log_probs
+            log_probs = log_probs.to(context.device)  # the spotter may lie on another one (device_map)
             return self._spend(log_probs, speech_mask, context, context_mask, keyword_numbers, spellings)
         window_mask = windows(context_mask, self.window_size, False)
         if speech_mask is not None:
