@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from sap2.ms_swift.scores import list_of
+
 from .conftest import run_swift
 
 pytestmark = pytest.mark.timeout(900)
@@ -16,7 +18,7 @@ def rlhf(rows, output, *flags: str):
     run_swift(
         *("rlhf", "--model", "sap2-tiny", "--adapters", "sap2-tiny-asr", "--model_type", "sap_qwen2_audio"),
         *("--dataset", str(rows), "--output_dir", str(output), "--add_version", "false", "--max_steps", "2"),
-        *("--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1", "--logging_steps", "1"),
+        *("--gradient_accumulation_steps", "1", "--logging_steps", "1"),
         *("--max_completion_length", "48", "--report_to", "none", "--save_steps", "2", "--tuner_type", "lora"),
         *("--temperature", "0.1", "--log_completions", "true", *flags),
     )
@@ -27,6 +29,7 @@ def rlhf(rows, output, *flags: str):
 
 def test_grpo_and_its_reward_moves_with_the_context(corpus, tmp_path):
     rows = [json.loads(line) for line in corpus.train.read_text().splitlines()]
+    rows = [row for row in rows if set(list_of(row)) & set(row["messages"][-1]["content"].split())]
     with_names = tmp_path / "with.jsonl"
     with_names.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for row in rows:
@@ -36,7 +39,17 @@ def test_grpo_and_its_reward_moves_with_the_context(corpus, tmp_path):
         )
     without = tmp_path / "without.jsonl"
     without.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = ["--rlhf_type", "grpo", "--reward_funcs", "sap_wer", "sap_bwer", "--num_generations", "2"]
+    flags = [
+        "--rlhf_type",
+        "grpo",
+        "--reward_funcs",
+        "sap_wer",
+        "sap_bwer",
+        "--num_generations",
+        "2",
+        "--per_device_train_batch_size",
+        "8",
+    ]
     logged = [rlhf(path, tmp_path / path.stem, *flags) for path in (with_names, without)]
     rewards = [[line["rewards/WERReward/mean"] for line in lines] for lines in logged]
     assert len(rewards[0]) == len(rewards[1]) == 2
@@ -44,7 +57,16 @@ def test_grpo_and_its_reward_moves_with_the_context(corpus, tmp_path):
 
 
 def test_gkd(corpus, tmp_path):
-    teacher = ["--teacher_model", "sap2-tiny", "--teacher_model_type", "sap_qwen2_audio", "--lmbda", "1"]
+    teacher = [
+        "--teacher_model",
+        "sap2-tiny",
+        "--teacher_model_type",
+        "sap_qwen2_audio",
+        "--lmbda",
+        "1",
+        "--per_device_train_batch_size",
+        "2",
+    ]
     assert len(rlhf(corpus.train, tmp_path / "gkd", "--rlhf_type", "gkd", *teacher)) == 2
 
 

@@ -79,3 +79,24 @@ print(early("sap2-tiny"), hub.safe_snapshot_download("sap2-tiny-asr"), sep="\\n"
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert found.stdout.split()[-2:] == [str(FOLDER / "sap2-tiny"), str(FOLDER / "sap2-tiny-asr")]
+
+
+def test_from_pretrained_takes_the_names():
+    from sap2 import SAP2Qwen2AudioConfig, SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor
+
+    assert SAP2Qwen2AudioForConditionalGeneration.from_pretrained("sap2-tiny").name_or_path == str(FOLDER / "sap2-tiny")
+    config = SAP2Qwen2AudioConfig.from_pretrained("sap2-tiny")
+    processor = SAP2Qwen2AudioProcessor.from_pretrained("sap2-tiny")
+    assert processor.embedding_rows == config.text_config.vocab_size
+
+
+def test_check_counts_tokens_of_the_names(tmp_path, capsys):
+    from sap2 import cli
+
+    messages = [{"role": "user", "content": "<audio>x"}, {"role": "assistant", "content": "hi"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": messages, "audios": ["a.wav"]}) + "\n")
+    outputs = []
+    for model in ("sap2-tiny", str(FOLDER / "sap2-tiny")):
+        cli.main(["data", "check", str(tmp_path / "rows.jsonl"), "--model", model])
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] and "token" in outputs[0]
