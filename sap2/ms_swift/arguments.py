@@ -15,7 +15,7 @@ from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 from sap2.ms_swift.cpu_distributed import patch_accelerate
 from sap2.ms_swift.measures import add_solution, choose_metric
-from sap2.ms_swift.paths import check_checkpoints, check_datasets, is_here
+from sap2.ms_swift.paths import check_checkpoints, check_datasets, is_here, write_elsewhere
 from sap2.ms_swift.refusals import check_supported
 from sap2.trained import dataset_files, describe_rows
 
@@ -196,6 +196,7 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     patch_accelerate()
     check_supported(args)
     check_datasets(args)
+    write_elsewhere(args)
     named = getattr(args, "adapter_mapping", None) or {}  # of swift deploy --adapters name=path
     checkpoints = [
         *(args.adapters or []),

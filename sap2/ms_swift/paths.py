@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sap2.errors import InputError
-from sap2.shipped import SHIPPED, resolve_name
+from sap2.shipped import FOLDER, SHIPPED, resolve_name
 
 ROW_FILES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".arrow"}
 _ALIKE = 0.75
@@ -49,6 +49,17 @@ def check_checkpoints(args: Any) -> None:
         path = name.partition("=")[2] or name
         if is_here(path) and _has(path, "config.json") and not _has(path, "adapter_config.json"):
             raise InputError(f"--adapters {name} is a whole model; allowed: --model {path}")
+
+
+def write_elsewhere(args: Any) -> None:
+    """What ms-swift would write beside a shipped checkpoint (merged weights, results) goes to the current folder."""
+    folder = getattr(args, "ckpt_dir", None)
+    checkpoint = Path(folder) if folder else None
+    if checkpoint is None or checkpoint.resolve().parent != FOLDER.resolve():
+        return
+    args.ckpt_dir = str(Path.cwd() / checkpoint.name)
+    if getattr(args, "merge_lora", False) and getattr(args, "output_dir", None) is None:
+        args.output_dir = f"{args.ckpt_dir}-merged"
 
 
 def check_datasets(args: Any) -> None:

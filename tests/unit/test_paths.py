@@ -6,7 +6,7 @@ import json
 
 import pytest
 from model_rows import row
-from swift.arguments import InferArguments, SftArguments
+from swift.arguments import ExportArguments, InferArguments, SftArguments
 from swift.utils import parse_args, safe_snapshot_download
 
 from sap2.errors import InputError
@@ -82,3 +82,25 @@ def test_no_hub_is_asked_about_what_is_here(parse, tiny):
 def test_is_here(tmp_path):
     assert is_here("sap2-tiny") and is_here(str(tmp_path))
     assert not is_here("Qwen/Qwen2-Audio-7B-Instruct") and not is_here(None)
+
+
+@pytest.mark.parametrize("command", [ExportArguments, InferArguments])
+def test_nothing_is_written_into_the_package(parse, command, tmp_path):
+    args = parse(command, "--adapters", "sap2-tiny-asr", "--merge_lora", "true")
+    assert args.output_dir == str(tmp_path / "sap2-tiny-asr-merged")
+    own = parse(command, "--adapters", "sap2-tiny-asr")
+    assert getattr(own, "output_dir", None) is None
+
+
+def test_results_go_to_the_current_folder(parse, tmp_path):
+    args = parse(InferArguments, "--adapters", "sap2-tiny-asr", "--val_dataset", "train.jsonl")
+    assert args.result_path.startswith(str(tmp_path / "sap2-tiny-asr" / "infer_result"))
+
+
+def test_a_checkpoint_of_ones_own_keeps_its_folder(parse, tmp_path):
+    own = tmp_path / "checkpoint-1"
+    own.mkdir()
+    for path in (FOLDER / "sap2-tiny-asr").iterdir():
+        (own / path.name).write_bytes(path.read_bytes())
+    args = parse(ExportArguments, "--adapters", str(own), "--merge_lora", "true")
+    assert args.output_dir == f"{own}-merged"
