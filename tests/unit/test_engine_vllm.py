@@ -141,17 +141,20 @@ def test_both_adapters_speak_in_one_batch(whole, engine, prompts):
 
 
 def test_pieces_of_a_stream_are_the_reply(engine, prompts):
-    for prompt in prompts[:3]:
+    counts = []
+    for prompt in prompts:
         pieces = list(engine.stream("asr", prompt, TOKENS))
         assert "".join(pieces) == engine.generate("asr", [prompt], TOKENS)[0].text
-        assert len(pieces) > 1
+        counts.append(len(pieces))
+    assert max(counts) > 5
 
 
 def test_a_stream_that_nobody_reads_on_ends_and_others_go_on(engine, prompts):
-    reading = engine.stream("asr", prompts[0], TOKENS)
+    talkative = next(prompt for prompt in prompts if len(engine.generate("asr", [prompt], TOKENS)[0].text) > 5)
+    reading = engine.stream("asr", talkative, TOKENS)
     assert next(reading)
     reading.close()
-    assert engine.generate("asr", [prompts[0]], 4)[0].text
+    assert engine.generate("asr", [talkative], 4)[0].text
 
 
 def test_prefix_caching_chunked_prefill_and_a_repetition_penalty_change_nothing_else(whole, prompts, monkeypatch):

@@ -68,13 +68,20 @@ def _open_vllm(
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     loaded = LoadedModel(model, adapters, device, dtype, attn_impl, language_model=False)
-    from sap2.pipeline.engines.vllm import VllmEngine
-
+    engine_class = _import_vllm()
     config, generation = loaded.model.config, loaded.model.generation_config
     positions = config.text_config.max_position_embeddings
     tokenizer = loaded.processor.tokenizer
-    engine = VllmEngine(loaded.path, loaded.halves, loaded.model.dtype, tokenizer, generation, positions, arguments)
+    engine = engine_class(loaded.path, loaded.halves, loaded.model.dtype, tokenizer, generation, positions, arguments)
     return loaded, engine
+
+
+def _import_vllm() -> Any:
+    try:
+        from sap2.pipeline.engines.vllm import VllmEngine
+    except (ImportError, RuntimeError) as error:  # beside packages that were built for another torch, say
+        raise EngineError(f"vLLM cannot be imported: {' '.join(str(error).split())[:300]}") from None
+    return VllmEngine
 
 
 def check_vllm() -> None:

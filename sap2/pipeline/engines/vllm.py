@@ -240,6 +240,8 @@ def _settings(
         by_platform = {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
     else:
         by_platform = {"gpu_memory_utilization": GPU_SHARE}
+    if rank > LORA_RANKS[-1]:
+        raise InputError(f"an adapter has rank {rank}, and vLLM allows up to {LORA_RANKS[-1]}; merge it into the model")
     lora = {"enable_lora": True, "max_loras": loras, "max_lora_rank": min(r for r in LORA_RANKS if r >= rank)}
     return {
         "model": model,
