@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from sap2.errors import EngineError, InputError
 from sap2.pipeline.adapters import AdapterHalves
 from sap2.pipeline.engines.base import EmbeddedPrompt, Reply
 from sap2.pipeline.engines.transformers import greedy_config, read_reply
-from sap2.pipeline.engines.vllm_plugin import language_model_config
+from sap2.pipeline.engines.vllm_plugin import DRIVER, language_model_config
 
 SETTLED = {
     "model": "--model",
@@ -214,11 +215,14 @@ DIED = "vLLM's engine process has died; what it said is above"
 
 
 async def _start(settings: Mapping[str, Any]) -> AsyncLLM:
+    os.environ[DRIVER] = str(os.getpid())
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
     except Exception as error:
         kind = InputError if isinstance(error, (ValueError, TypeError)) else EngineError
         raise kind(f"vLLM did not start: {_line(error)}") from None
+    finally:
+        del os.environ[DRIVER]
 
 
 def _settings(

@@ -5,12 +5,30 @@ vLLM calls :func:`register` in each of its processes (entry point ``vllm.general
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ARCHITECTURE = "SAP2LanguageModel"
+DRIVER = "SAP2_VLLM_DRIVER"
+"""Environment variable with the number of the process that starts vLLM for itself, while it does."""
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux."""
+
+
+def die_with_driver() -> None:
+    """End this process when the one that has started it ends, however that happens; only in processes of our engine.
+
+    vLLM's own processes outlive one that is killed, and hold on to the memory of their GPU.
+    """
+    driver = os.environ.get(DRIVER)
+    if driver is not None and driver != str(os.getpid()) and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def register() -> None:
@@ -18,6 +36,7 @@ def register() -> None:
     from vllm import ModelRegistry
     from vllm.platforms import current_platform
 
+    die_with_driver()
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"{__package__}.vllm_model:{ARCHITECTURE}")
     if current_platform.is_cpu():
