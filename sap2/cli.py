@@ -22,8 +22,18 @@ COMMANDS = {
     "make-tiny": Command("sap2.tiny.checkpoint", "write a tiny Qwen2-Audio checkpoint with random weights"),
     "make-talks": Command("sap2.tiny.talks", "write a corpus of synthetic talks with slides, spoken by espeak-ng"),
     "path": Command("sap2.shipped", "print the folder of a checkpoint that comes with the package"),
+    "completion": Command("sap2.commands.completion", "print what completes commands and flags in bash"),
     "doctor": Command("sap2.doctor", "look for problems of this installation and say what to do about them"),
 }
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog="sap2", description="Contextual speech recognition with ms-swift: SAP².")
+    parser.add_argument("--version", action="version", version=f"sap2 {__version__}")
+    parser.add_commands(COMMANDS, "COMMAND")
+    parser.epilog = "sap2 COMMAND --help shows the options of a command."
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,11 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Errors are those of :func:`sap2.commands.shared.run_bordered`.
     """
-    parser = Parser(prog="sap2", description="Contextual speech recognition with ms-swift: SAP².")
-    parser.add_argument("--version", action="version", version=f"sap2 {__version__}")
-    parser.add_commands(COMMANDS, "COMMAND")
-    parser.epilog = "sap2 COMMAND --help shows the options of a command."
-    return run_parser(parser, argv)
+    return run_parser(build_parser(), argv)
 
 
 if __name__ == "__main__":

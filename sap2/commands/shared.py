@@ -48,12 +48,13 @@ class Parser(argparse.ArgumentParser):
         kwargs = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs}
         super().__init__(*args, **kwargs)
         self._module = module
+        self.commands: dict[str, Parser] = {}
 
     def add_commands(self, commands: Mapping[str, Command], metavar: str) -> None:
         """Offer commands by name; without a name, the list of them is shown."""
         subparsers = self.add_subparsers(metavar=metavar)
         for name, command in commands.items():
-            subparsers.add_parser(
+            self.commands[name] = subparsers.add_parser(
                 name, help=command.help, description=f"{name}: {command.help}.", module=command.module
             )
         self.set_defaults(run=self._show_commands)
@@ -63,12 +64,29 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """As upstream's, after the command's module has added its arguments."""
+        self.load()
+        return super().parse_known_args(self._with_known_flags(sys.argv[1:] if args is None else args), namespace)
+
+    def load(self) -> None:
+        """Import the command's module and let it add its arguments, once."""
         if self._module is not None:
             module, self._module = importlib.import_module(self._module), None
             module.add_arguments(self)
             if hasattr(module, "run"):
                 self.set_defaults(run=module.run)
-        return super().parse_known_args(self._with_known_flags(sys.argv[1:] if args is None else args), namespace)
+
+    def completions(self, words: Sequence[str]) -> list[str]:
+        """What the last of the words, which is begun, may become: commands, flags, or the choices of a flag."""
+        self.load()
+        for index, word in enumerate(words[:-1]):
+            if word in self.commands:
+                return self.commands[word].completions(words[index + 1 :])
+        before = self._option_string_actions.get(words[-2]) if len(words) > 1 else None
+        if before is not None and before.choices:
+            found = [str(choice) for choice in before.choices]
+        else:
+            found = [*self.commands, *(flag for flag in self._option_string_actions if flag.startswith("--"))]
+        return [word for word in found if word.startswith(words[-1])]
 
     def _with_known_flags(self, args: Sequence[str]) -> list[str]:
         """The arguments with ``--a_b`` for ``--a-b``, or the reverse, where only that is a flag of this parser."""

@@ -183,6 +183,29 @@ def test_interrupted_with_workers_it_ends_quietly(tmp_path):
     assert (child.returncode, error) == (130, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["sco"], ["score", "score-keywords"]),
+        (["data", "build_p"], ["build_prune"]),
+        (["score", "--by"], ["--by-session"]),
+        (["score", "x.jsonl", "--normalize", ""], ["none", "basic", "whisper-en"]),
+        (["data", "check", "--no"], ["--no-audio", "--normalizer"]),
+        (["nope", "--ver"], ["--version"]),
+    ],
+)
+def test_completion(words, found, capsys):
+    assert cli.main(["completion", "--words", *words]) == 0
+    assert capsys.readouterr().out.split() == found
+
+
+def test_completion_in_bash():
+    script = f'sap2() {{ {sys.executable} -m sap2.cli "$@"; }}; eval "$(sap2 completion)"; '
+    script += "COMP_WORDS=(sap2 sc); COMP_CWORD=1; _sap2; echo ${COMPREPLY[@]}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("score score-keywords\n", "")
+
+
 def test_a_reader_that_goes_away_is_no_error():
     command = f"{sys.executable} -m sap2.cli make-talks --help | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
