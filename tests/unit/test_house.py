@@ -47,9 +47,22 @@ def test_the_workflow_calls_what_everybody_can_run():
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0
 
 
-def test_every_file_that_is_named_is_there():
-    """Of the tables that say where a change goes."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:sap2|data_tools|tests|docs|\.ci)/[\w./]*)`", text)
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_that_is_named_is_there(page):
+    """Of the tables and pictures that say where things are."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/])((?:sap2|data_tools|tests|docs|eval|\.ci)/[\w./]*[\w/])", text)
     assert len(named) > 10
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_every_room_is_on_the_plan():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [path.name for path in (ROOT / "sap2").iterdir() if (path / "__init__.py").exists()]
+    assert rooms and not [name for name in rooms if f"sap2/{name}/" not in text]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_links_of_the_docs_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
