@@ -35,65 +35,69 @@ def json_object(text: str) -> dict[str, Any]:
 
 def add_model_arguments(parser: argparse.ArgumentParser, model_required: bool = True) -> None:
     """What ``transcribe`` and ``pipeline`` share."""
-    parser.add_argument("--model", required=model_required, help="base model: a folder or a name of the hub")
-    parser.add_argument("--prune-adapter", metavar="DIR", help="LoRA checkpoint of stage one")
-    parser.add_argument("--asr-adapter", metavar="DIR", help="LoRA checkpoint of stage two, or of the joint stage")
-    parser.add_argument("--stages", help=_STAGES)
-    parser.add_argument("--pruner", help=_PRUNER)
-    parser.add_argument(
+    model = parser.add_argument_group("model")
+    decoding = parser.add_argument_group("decoding")
+    model.add_argument("--model", required=model_required, help="base model: a folder or a name of the hub")
+    model.add_argument("--prune-adapter", metavar="DIR", help="LoRA checkpoint of stage one")
+    model.add_argument("--asr-adapter", metavar="DIR", help="LoRA checkpoint of stage two, or of the joint stage")
+    decoding.add_argument("--stages", help=_STAGES)
+    decoding.add_argument("--pruner", help=_PRUNER)
+    decoding.add_argument(
         "--prune-top",
         type=positive,
         default=PRUNE_TOP,
         metavar="N",
-        help="keywords for stage two at most (default: %(default)s)",
+        help="most keywords that stage two gets (default: %(default)s)",
     )
-    parser.add_argument(
+    decoding.add_argument(
         "--prune-threshold",
         type=share,
         default=PRUNE_THRESHOLD,
         metavar="P",
-        help="and how likely they are at least (default: %(default)s)",
+        help="least probability of a keyword that is picked (default: %(default)s)",
     )
-    parser.add_argument(
+    decoding.add_argument(
         "--term-bank", metavar="FILE", help="terms to look for in all audio, one a line: Wozniak|woz nee ack :2"
     )
-    parser.add_argument(
+    decoding.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
     )
-    parser.add_argument(
+    decoding.add_argument(
         "--max-batch-tokens", type=positive, metavar="N", help="limit of a batch's size times its longest prompt"
     )
-    parser.add_argument(
+    decoding.add_argument(
         "--max-new-tokens", type=positive, default=512, metavar="N", help="longest reply (default: %(default)s)"
     )
-    parser.add_argument(
+    decoding.add_argument(
         "--case",
         choices=CASES,
-        help="of the keywords as the model is told them (default: that of its training, where the checkpoint says it)",
+        help="case of the keywords as the model is told them (default: that of its training, where known)",
     )
-    parser.add_argument(
+    model.add_argument(
         "--torch-dtype",
         choices=("bfloat16", "float16", "float32"),
-        help="default: what the adapters were trained with, else the model's",
+        help="type of the numbers (default: what the adapters were trained with, else the model's)",
     )
-    parser.add_argument("--attn-impl", help="attention implementation of transformers (default: its choice)")
-    parser.add_argument(
+    model.add_argument("--attn-impl", help="attention implementation of transformers (default: its own choice)")
+    model.add_argument(
         "--engine",
         choices=("transformers", "vllm", "auto"),
         default="transformers",
         help="what generates the replies; auto: vLLM where it is installed and can run (default: %(default)s)",
     )
-    parser.add_argument(
+    model.add_argument(
         "--engine-args", type=json_object, metavar="JSON", help='arguments of vLLM, as in {"tensor_parallel_size": 2}'
     )
-    parser.add_argument("--device", help="of torch (default: the GPU if there is one)")
+    model.add_argument("--device", help="device to run on, for example cuda:0 (default: the GPU if there is one)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sap2 pipeline``."""
+    files = parser.add_argument_group("files")
+    audio = parser.add_argument_group("audio")
     parser.epilog = "Several GPUs: torchrun --nproc_per_node N -m sap2.cli pipeline …"
-    parser.add_argument("--val-dataset", required=True, metavar="FILE", help="rows or utterances to decode")
-    parser.add_argument("--result-path", required=True, metavar="FILE", help=".jsonl; an unfinished one is continued")
+    files.add_argument("--val-dataset", required=True, metavar="FILE", help="rows or utterances to decode")
+    files.add_argument("--result-path", required=True, metavar="FILE", help=".jsonl; an unfinished one is continued")
     add_model_arguments(parser, model_required=False)
     parts = parser.add_argument_group("several machines")
     parts.add_argument(
@@ -103,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decode part I of N, in a run of its own that knows of no other, into result.shardIofN.jsonl",
     )
     parts.add_argument("--merge", action="store_true", help="put the parts' results together by id; needs no model")
-    parser.add_argument(
+    audio.add_argument(
         *("--sap-truncate-audio", "--truncate-audio"),
         dest="truncate_audio",
         type=true_or_false,
@@ -113,10 +117,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="hear the beginning of too long an audio (default: false)",
     )
-    parser.add_argument(
+    audio.add_argument(
         "--num-workers", type=positive, default=4, metavar="N", help="threads that read audio (default: %(default)s)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="start afresh, whatever the result file holds")
+    files.add_argument("--overwrite", action="store_true", help="start afresh, whatever the result file holds")
 
 
 def options_of(args: argparse.Namespace) -> PipelineOptions:

@@ -208,7 +208,7 @@ def print_report(report: object, *outputs: str | os.PathLike[str] | None) -> Non
     print(report, file=sys.stderr if taken else sys.stdout)
 
 
-def add_slide_options(parser: argparse.ArgumentParser) -> None:
+def add_slide_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """``--language``, ``--common-words`` and ``--notes``: what of slides are keywords."""
     parser.add_argument(
         "--language",

@@ -32,39 +32,56 @@ _OPTIONS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sap2 transcribe``."""
     parser.add_argument("audio", nargs="+", help="recordings of any length, audio or video")
+    slides = parser.add_argument_group("slides")
+    audio = parser.add_argument_group("audio")
     add_model_arguments(parser)
-    parser.add_argument(
+    output = parser.add_argument_group("output")
+    slides.add_argument(
         "--keywords",
         metavar="SOURCE",
         help=".txt with a keyword a line, slides (.pdf, .pptx, .md, pictures or a folder of them), or 'emily, wozniak'",
     )
-    parser.add_argument(
+    slides.add_argument(
         "--manifest", metavar="FILE", help="rows with audio, start, end, slide: which slide was shown when"
     )
-    parser.add_argument("--max-keywords", type=int, metavar="N", help="keywords of a deck at most (0: all)")
-    add_slide_options(parser)
-    parser.add_argument("--ocr", choices=("auto", "never", "always"), default="auto", help="of PDF pages without text")
-    parser.add_argument("--max-segment-seconds", type=float, metavar="S", help="default: what the model hears, 30 s")
-    parser.add_argument(
+    slides.add_argument("--max-keywords", type=int, metavar="N", help="keywords of a deck at most (0: all)")
+    add_slide_options(slides)
+    slides.add_argument(
+        "--ocr",
+        choices=("auto", "never", "always"),
+        default="auto",
+        help="when to read pictures of slides (default: where a page has no text)",
+    )
+    audio.add_argument(
+        "--max-segment-seconds",
+        type=float,
+        metavar="S",
+        help="longest piece that is transcribed at once (default: what the model hears, 30 s)",
+    )
+    audio.add_argument(
         "--vad",
         choices=("silero", "energy"),
         help="what finds the speech (default: silero, a neural network; energy where that cannot be loaded)",
     )
-    parser.add_argument(
+    output.add_argument(
         "--spelling",
         choices=("keywords", "model"),
         default="keywords",
-        help="of keywords in the transcript: as in the list or on the slides, or as the model wrote them "
+        help="how keywords are spelled in the transcript: as in the list or on the slides, or as the model wrote them "
         "(default: %(default)s)",
     )
-    _add_output(parser)
+    _add_output(output)
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse._ArgumentGroup) -> None:
     default = Layout()
-    parser.add_argument("--output", metavar="FILE", help="of one recording (default: -, standard output)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="where the transcript of one recording goes (default: -, standard output)"
+    )
     parser.add_argument("--output-dir", metavar="DIR", help="a file for each recording, with its name")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the name of the output, else txt")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="format of the transcript (default: by the name of the output, else txt)"
+    )
     parser.add_argument(
         "--rows", metavar="FILE", help="rows with id, audio, start, end and text of every segment, as a manifest"
     )
@@ -73,21 +90,21 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         default=default.max_line_width,
-        help="characters of a line of subtitles (default: %(default)s)",
+        help="longest line of a subtitle, in characters (default: %(default)s)",
     )
     parser.add_argument(
         "--max-line-count",
         type=positive,
         metavar="N",
         default=default.max_line_count,
-        help="lines of a subtitle (default: %(default)s)",
+        help="most lines of a subtitle (default: %(default)s)",
     )
     parser.add_argument(
         "--max-cue-seconds",
         type=float,
         default=default.max_seconds,
         metavar="S",
-        help="that a subtitle is shown (default: %(default)s)",
+        help="longest time that a subtitle is shown (default: %(default)s)",
     )
     parser.add_argument("--mark-keywords", action="store_true", help="vtt: <b> around keywords that were used")
 
