@@ -2,6 +2,7 @@
 
     sap2 score result.jsonl
     sap2 score base=a.jsonl sap2=b.jsonl --html report.html
+    sap2 score --transcript out/*.json --reference talk.txt --keywords slides.pdf --normalize whisper-en
     sap2 score --ref ref --hyp sap2=hyp --keywords ocr --utt2session utt2spk --by-session
     sap2 score --biasing-tsv test-clean.biasing_100.tsv --hyp hyp.tsv
 
@@ -125,17 +126,29 @@ def read_sources(args: argparse.Namespace) -> Sources:
         InputError: options that do not go together.
     """
     results = result_files(args)
-    given = {"result files": results, "--ref": args.ref, "--biasing-tsv": args.biasing_tsv}
+    given = {
+        "result files": results,
+        "--ref": args.ref,
+        "--biasing-tsv": args.biasing_tsv,
+        "--transcript": args.transcript,
+    }
     inputs = [name for name, value in given.items() if value]
     if len(inputs) != 1:
         asked = f", not {len(inputs)} of them" if inputs else ""
-        raise InputError(f"give result files, --ref FILE or --biasing-tsv FILE{asked}; sap2 score --help has examples")
+        raise InputError(
+            f"give result files, --transcript, --ref or --biasing-tsv{asked}; sap2 score --help has examples"
+        )
+    if bool(args.transcript) != bool(args.reference):
+        raise InputError("--transcript and --reference go together")
+    if args.transcript and args.hyp:
+        raise InputError("--hyp goes with --ref or --biasing-tsv; --transcript files are the hypotheses themselves")
     if results and args.hyp:
         raise InputError("--hyp goes with --ref or --biasing-tsv; result files hold the hypotheses themselves")
-    if not results and not args.hyp:
+    if not results and not args.hyp and not args.transcript:
         raise InputError(f"{inputs[0]} needs --hyp [NAME=]FILE")
     hyps = named_files("--hyp", args.hyp)
-    return Sources(results, args.ref, args.biasing_tsv, hyps, args.keywords, args.utt2session, args.reply)
+    talks = (args.transcript or [], args.reference or [])
+    return Sources(results, args.ref, args.biasing_tsv, hyps, args.keywords, args.utt2session, args.reply, *talks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +165,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help="hypotheses: Kaldi style for --ref, id TAB text for --biasing-tsv, or rows",
     )
-    files.add_argument("--keywords", type=Path, metavar="FILE", help="keyword lists, 'utt A$B$C'; instead of the rows'")
+    files.add_argument(
+        "--transcript", nargs="+", type=Path, metavar="FILE", help="whole talks, as sap2 transcribe writes them"
+    )
+    files.add_argument(
+        "--reference",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="what is said: a text for each, or one for all",
+    )
+    files.add_argument(
+        "--keywords",
+        type=Path,
+        metavar="FILE",
+        help="keyword lists, 'utt A$B$C', instead of the rows'; with --transcript the slides or a list",
+    )
     files.add_argument("--utt2session", type=Path, metavar="FILE", help="session (talk, speaker) of every utterance")
     files.add_argument(
         "--reply",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sap2.scoring.inputs import (
@@ -19,13 +19,15 @@ from sap2.scoring.inputs import (
     read_results,
     read_tsv_hyps,
 )
+from sap2.scoring.transcripts import load_transcripts
 
 DEFAULT_NAME = "hyp"
 
 
 @dataclass
 class Sources:
-    """The input files: ``input_files`` and ``hyps`` map the name of a system to its file."""
+    """The input files: ``input_files`` and ``hyps`` map the name of a system to its file; ``transcripts`` are of whole
+    talks, and belong to ``references`` (:func:`sap2.scoring.transcripts.load_transcripts`)."""
 
     input_files: dict[str, Path] | None = None
     ref: Path | None = None
@@ -34,6 +36,8 @@ class Sources:
     keywords: Path | None = None
     utt2session: Path | None = None
     reply: str = "auto"
+    transcripts: list[Path] = field(default_factory=list)
+    references: list[Path] = field(default_factory=list)
 
 
 def load_test_set(sources: Sources) -> TestSet:
@@ -42,6 +46,10 @@ def load_test_set(sources: Sources) -> TestSet:
     Raises:
         InputError: a file cannot be understood; the message names it and the line.
     """
+    if sources.transcripts:
+        return load_transcripts(
+            sources.transcripts, sources.references, str(sources.keywords) if sources.keywords else None
+        )
     test_set = _from_results(sources.input_files, sources.reply) if sources.input_files else _from_texts(sources)
     if sources.keywords:
         test_set.notes.clear()  # so far about the lists of the rows, which give way

@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text_are_named(worked, capsys):
 @pytest.mark.parametrize(
     ("args", "error"),
     [
-        ([], "give result files, --ref FILE or --biasing-tsv FILE"),
+        ([], "give result files, --transcript, --ref or --biasing-tsv"),
         (["--ref", "r"], "--ref needs --hyp"),
         (["--ref", "r", "--biasing_tsv", "t", "--hyp", "h"], "not 2"),
         (["--input_file", "a", "--hyp", "h"], "--hyp goes with --ref or --biasing-tsv"),
