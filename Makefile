@@ -10,7 +10,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 # Byte code is made for the modules that are imported (WARM_UP), not for all of torch; without any, each of the many
 # starts of ms-swift would compile for half a minute.
 unexport PYTHONDONTWRITEBYTECODE
-WARM_UP := $(VENV)/bin/python -c "import deepspeed, librosa, peft, sap2.model.processing, swift.pipelines, swift.trainers"
+WARM_UP := $(VENV)/bin/python -c "import av, deepspeed, peft, sap2.model.processing, swift.pipelines, swift.trainers"
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: quickstart test test-unit test-transformers lint wheel clean

@@ -53,6 +53,8 @@ def _pieces(entry: Entry, max_seconds: float) -> list[Cue] | None:
     """What an entry is divided into; None where it is an utterance as it stands."""
     if not entry.audio.is_file():
         return None  # which is refused with all others that are missing
+    if entry.captions is None and entry.end is not None and entry.end - (entry.start or 0.0) <= max_seconds:
+        return None
     total = probe_seconds(entry.audio)
     start, end = entry.start or 0.0, entry.end if entry.end is not None else total
     if entry.captions is not None:

@@ -180,7 +180,6 @@ def silence(path, seconds, value=0.0):
     soundfile.write(path, np.full(round(seconds * RATE), value, np.float32), RATE, subtype="FLOAT")
 
 
-@pytest.mark.filterwarnings("ignore:PySoundFile failed", "ignore:librosa.core.audio")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -211,7 +210,6 @@ def test_bad_audio_is_refused(training, tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:PySoundFile failed", "ignore:librosa.core.audio")
 def test_a_cut_off_file_is_heard_or_refused(training, wavs, tmp_path):
     """Half a wav: libsndfile reads what is there. Never a crash of another kind."""
     path = tmp_path / "half.wav"
