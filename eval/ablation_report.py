@@ -236,25 +236,58 @@ def _cell(rate: tuple[float, float, float], sign: str = "") -> str:
     return f"{whole} ({low} to {high})"
 
 
+_COMMON = {"none": "no list", "w1": "uncompressed"}
+"""Arms that every window is compared with, in the words of the text."""
+
+
+def families(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The panels of the plot: for each, its arms and what they are called there."""
+    windows = sorted({int(match[1]) for name in names if (match := re.fullmatch(r".+-(\d+)", name))})
+    common = {name: label for name, label in _COMMON.items() if name in names}
+    panels = {
+        f"w = {window}": common | {name: name.rpartition("-")[0] for name in names if name.endswith(f"-{window}")}
+        for window in windows
+    }
+    ways = [name for name in names if name not in common and not re.fullmatch(r".+-\d+", name)]
+    return panels | ({"ways to decode": {name: name for name in ways}} if ways else {})
+
+
 def plot(counts: Counts, summary: Mapping[tuple[str, int], dict], path: Path) -> None:
-    """B-WER over the number of slides, one line an arm, with intervals."""
+    """B-WER over the number of slides: a panel for each family of arms, the names at the lines, with intervals."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     slides = list(dict.fromkeys(entry["slides"] for entry in counts["results"]))
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
-    for number, name in enumerate(counts["arms"]):
-        rates = np.array([summary[name, count]["b_wer"] for count in slides])
-        errors = np.abs(rates[:, 1:].T - rates[:, 0])
-        places = np.arange(len(slides)) + 0.02 * number
-        axes.errorbar(places, rates[:, 0], errors, label=name, capsize=2, marker="o", markersize=3, linewidth=1)
-    axes.set_xticks(range(len(slides)), [str(count) for count in slides])
-    axes.set_xlabel("slides in the list")
-    axes.set_ylabel("B-WER, %")
-    axes.set_ylim(bottom=0)
-    figure.legend(loc="outside right upper", fontsize=8)
+    panels = families(list(counts["arms"]))
+    columns = min(2, len(panels))
+    shape = (-(-len(panels) // columns), columns)
+    figure, grid = plt.subplots(*shape, figsize=(11, 3.6 * shape[0]), sharey=True, squeeze=False, layout="constrained")
+    for axes, (title, arms) in zip(grid.flat, panels.items(), strict=False):
+        for number, name in enumerate(arms):
+            rates = np.array([summary[name, count]["b_wer"] for count in slides])
+            places = np.arange(len(slides)) + 0.03 * number
+            axes.errorbar(
+                places, rates[:, 0], np.abs(rates[:, 1:].T - rates[:, 0]), capsize=2, marker="o", markersize=3
+            )
+        _label_lines(
+            axes, [(summary[name, slides[-1]]["b_wer"][0], label) for name, label in arms.items()], len(slides)
+        )
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_xticks(range(len(slides)), [str(count) for count in slides])
+        axes.set_xlim(-0.2, len(slides) + 0.3)
+        axes.set(xlabel="slides in the list", ylabel="B-WER, %", ylim=(0, 112))
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _label_lines(axes: Any, ends: Sequence[tuple[float, str]], count: int) -> None:
+    """Write each name behind the end of its line, as far apart as the letters need."""
+    top = max(80.0, max(end for end, _ in ends))
+    place = -top
+    for number, (end, label) in sorted(enumerate(ends), key=lambda item: item[1][0]):
+        place = max(end, place + 0.055 * top)
+        axes.text(count - 0.75, place, label, color=f"C{number}", va="center", fontsize=8)

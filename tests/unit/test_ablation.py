@@ -115,6 +115,13 @@ def test_the_report_is_made_of_the_counts_alone(counts, output, tmp_path, capsys
         assert message in capsys.readouterr().err
 
 
+def test_the_plot_has_a_panel_for_each_family():
+    found = ablation_report.families(list(ablation_arms.all_arms()))
+    assert list(found) == ["w = 2", "w = 4", "w = 8", "ways to decode"]
+    assert list(found["w = 4"].values()) == ["no list", "uncompressed", "mean", "attention", "salience"]
+    assert list(found["ways to decode"]) == ["asr", "joint", "prune+asr"]
+
+
 def test_an_arm_that_lacks_utterances_is_refused(output):
     rows = output / "decoded" / "mean-2-s0.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))

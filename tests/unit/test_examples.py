@@ -10,6 +10,8 @@ import argparse
 import importlib
 import json
 import os
+import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -145,6 +147,18 @@ def test_recipes_of_the_paper_ask_for_its_method(tmp_path, script):
 def test_a_flag_that_does_not_exist_is_found(monkeypatch, call):
     with pytest.raises((AssertionError, SystemExit)):
         check(monkeypatch, call)
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+UNRUN = "".join(re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)).replace("\\\n", " ")
+"""Commands of the README that need a GPU, weights or a network."""
+
+
+@pytest.mark.parametrize("line", [line for line in UNRUN.splitlines() if "swift " in line or "sap2 transcribe" in line])
+def test_flags_of_the_readme_exist(monkeypatch, line):
+    """Those of commands that a test cannot run; the others run, in tests/e2e/test_readme.py."""
+    call = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
+    check(monkeypatch, call)
 
 
 SERVER = """#!/bin/bash
