@@ -143,7 +143,13 @@ def test_plugin_file_instead_of_the_automatic_loading(corpus):
     plugin = Path(sap2.__file__).parent / "plugin" / "sap2_plugin.py"
     output = corpus.root / "plugin"
     arguments = sft_arguments(corpus.model, corpus.train, output, "--external_plugins", str(plugin))
-    for flag in ("--sap_window_size", "--compressor_hidden_size", "--num_attention_heads", "--deepspeed"):
+    for flag in (
+        "--sap_window_size",
+        "--sap_pooling",
+        "--compressor_hidden_size",
+        "--num_attention_heads",
+        "--deepspeed",
+    ):
         place = arguments.index(flag)
         del arguments[place : place + 2]
     arguments[arguments.index("--train_type")] = "--tuner_type"
