@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from prune_report import Arm, write_report
+from prune_report import OWN, Arm, write_report
 
 from sap2.commands.shared import Parser, positive, run_parser
 from sap2.errors import InputError
@@ -34,8 +34,6 @@ from sap2.tiny.sentences import common_words
 
 SIZES = (40, 500, 2000, 10_000, 100_000)
 PRUNERS = ("spot", "match", "generate", "spot+generate")
-OWN = 40
-"""The size that stands for an utterance's own list."""
 PROMPT_MOST = 500
 """Terms that the model is told at most."""
 

@@ -21,6 +21,10 @@ from sap2.text import spoken_keywords
 DRAWS = 2000
 SHOWN = ("wer", "u_wer", "b_wer")
 RANKS = (3, 5, 10, 20)
+OWN = 40
+"""The size that stands for an utterance's own list."""
+RUN = 3
+"""Words of the list, one after the other, that make a leak."""
 
 
 class Arm(NamedTuple):
@@ -38,8 +42,11 @@ class Arm(NamedTuple):
         )
 
     def is_decoded(self, output: Path) -> bool:
-        """Whether its results are there."""
-        return (output / f"result.{self.name}.jsonl").exists()
+        """Whether all its results are there."""
+        path = output / f"result.{self.name}.jsonl"
+        return path.exists() and {row["id"] for _, row in read_rows(path)} == {
+            row["id"] for _, row in read_rows(output / f"{OWN}.jsonl")
+        }
 
 
 def read_results(output: Path, arm: Arm) -> dict[str, Row]:
@@ -81,6 +88,23 @@ def inventions(results: Sequence[Row]) -> float:
     return 100 * count / len(results)
 
 
+def leaks(results: Sequence[Row]) -> float:
+    """Replies, of a hundred, that hold a run of :data:`RUN` keywords that the model was told and nobody said: the list
+    has come out as the transcript."""
+    return 100 * sum(map(_leaks, results)) / len(results)
+
+
+def _leaks(row: Row) -> bool:
+    told = {word for keyword in row["picked_keywords"] for word in keyword.split()}
+    told -= set((row["labels"] or "").split())
+    run = 0
+    for word in row["response"].split():
+        run = run + 1 if word in told else 0
+        if run == RUN:
+            return True
+    return False
+
+
 def rates(
     results: Mapping[str, Row], utterances: Sequence[Row], seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
@@ -105,13 +129,13 @@ def _shares(parts: np.ndarray) -> np.ndarray:
 
 def write_report(output: Path, arms: Sequence[Arm]) -> None:
     """Write OUTPUT/figures.json, table.md and plot.png."""
-    utterances = [row for _, row in read_rows(output / "40.jsonl")]
+    utterances = [row for _, row in read_rows(output / f"{OWN}.jsonl")]
     lists = {row["id"]: row["keywords"] for row in utterances}
     found = {}
     for arm in arms:
         results = read_results(output, arm)
         rows = list(results.values())
-        figures = {"rates": rates(results, utterances), "invented": inventions(rows)}
+        figures = {"rates": rates(results, utterances), "invented": inventions(rows), "leaks": leaks(rows)}
         if arm.pruner:
             figures["picks"] = picks(rows, lists)
             figures["seconds"] = float(np.mean([row["seconds"]["prune"] for row in rows]))
@@ -127,7 +151,7 @@ def write_report(output: Path, arms: Sequence[Arm]) -> None:
 def table(arms: Sequence[Arm], found: Mapping[str, dict]) -> list[str]:
     """The table in Markdown, a line an arm."""
     head = ["terms", "pruner", *(f"recall at {k}" for k in RANKS), "kept", "precision", "calibration error"]
-    head += ["s/utterance", "WER", "U-WER", "B-WER", "invented in 100"]
+    head += ["s/utterance", "WER", "U-WER", "B-WER", "invented in 100", "leaks in 100"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for arm in arms:
         one = found[arm.name]
@@ -142,7 +166,7 @@ def table(arms: Sequence[Arm], found: Mapping[str, dict]) -> list[str]:
             cells += [""] * len(RANKS) + [f"{picked['picked']:.1f}" if picked else "", "", ""]
         cells.append(f"{one['seconds']:.3f}" if picked else "")
         cells += [f"{whole:.1f} ({low:.1f}–{high:.1f})" for whole, low, high in (one["rates"][name] for name in SHOWN)]
-        lines.append(f"| {' | '.join([*cells, f'''{one['invented']:.1f}'''])} |")
+        lines.append(f"| {' | '.join([*cells, f'''{one['invented']:.1f}''', f'''{one['leaks']:.1f}'''])} |")
     return lines
 
 

@@ -79,6 +79,19 @@ sap2 score "without slides=$RUN/plain.result.jsonl" "with slides=$RUN/slides.res
     --json "$RUN/wer.json" --html "$RUN/report.html" >"$RUN/score.txt"
 sed -n '/^system .*figure/,/^$/p' "$RUN/score.txt"
 
+say "5. a list of 500 names for each utterance of these talks: as it is, and as the spotter picks from it"
+quietly "$RUN/long.log" python eval/prune.py "$RUN/known.test.utterances.jsonl" "$RUN/long" --sizes 40 500 --pruners spot --per-talk 10
+python - "$RUN/long/figures.json" <<'END'
+import json, sys
+
+arms = json.load(open(sys.argv[1], encoding="utf-8"))["arms"]
+names = {"none": "no list", "whole-500": "500 names, as they are", "list-500-spot": "500 names, the spotter's picks"}
+print(f"{'':32}{'WER':>6}{'B-WER':>7}  seconds of picking, an utterance")
+for arm, name in names.items():
+    rates, seconds = arms[arm]["rates"], arms[arm].get("seconds")
+    print(f"{name:32}{rates['wer'][0]:6.1f}{rates['b_wer'][0]:7.1f}  {'' if seconds is None else f'{seconds:.3f}'}")
+END
+
 cat <<END
 WER counts the wrong words of 100. B-WER counts those among the words of the slides, U-WER those among all others: the names
 of these talks can be spelled in more than one way, and only the slide tells which. sap2-tiny is for trying, testing and

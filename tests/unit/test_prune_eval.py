@@ -51,6 +51,16 @@ def test_names_that_nobody_said_are_counted():
     assert prune_report.inventions(rows) == pytest.approx(100 * 3 / 2)
 
 
+def test_a_list_that_comes_out_as_the_transcript_is_counted():
+    told = ["emily", "tim", "bob", "zoe"]
+    rows = [
+        result("a", "we met emily", "we met emily tim bob zoe", {}, told),
+        result("b", "we met emily and tim", "we met emily tim bob zoe", {}, told),
+        result("c", "", "tim is bob and zoe", {}, told),
+    ]
+    assert prune_report.leaks(rows) == pytest.approx(100 / 3)
+
+
 def test_names_are_new_and_the_same_each_time():
     names = prune.make_names(50, {"x"})
     assert len(set(names)) == 50 and names == prune.make_names(50, set())
