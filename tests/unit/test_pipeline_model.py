@@ -252,7 +252,7 @@ def test_a_second_pruner_plugs_in(loaded, wavs):
     (outcome,) = decoder.decode([decoder.prepare(job(wavs[0]))])
     told = Decoder(loaded, ("asr",), TOKENS)
     (expected,) = told.decode([told.prepare(job(wavs[0], ["eve", "amy"]))])
-    assert outcome.replies == expected.replies and outcome.reading.picked == ["eve", "amy"]
+    assert outcome.replies == {"prune": "eve, amy", **expected.replies} and outcome.reading.picked == ["eve", "amy"]
     assert outcome.probabilities == {"amy": 0.9, "eve": 0.5} and outcome.audio_tower_runs == 1
 
 
