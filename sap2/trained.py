@@ -5,12 +5,14 @@ Standard library only.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sap2.errors import InputError
 from sap2.prompts import NO_KEYWORDS, parse_joint_reply
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, as_messages, content_stage, row_keywords, user_texts
@@ -36,18 +38,20 @@ class TrainedOn(NamedTuple):
 def describe_rows(paths: Iterable[str | os.PathLike[str]]) -> TrainedOn | None:
     """What the rows of these files are; None where there is no letter in them, or no file.
 
-    The beginning of each file is read. Rows whose wording is of no stage leave the stages open.
+    The beginning of each file is read. Rows whose wording is of no stage leave the stages open. Bad rows are passed
+    over: who encodes them says what is wrong, and with which row.
     """
     upper = lower = 0
     stages: dict[str, None] = {}
     for path in paths:
-        for number, (_, row) in enumerate(read_rows(path)):
-            if number == _ROWS:
-                break
-            for text in _texts(row):
-                upper += sum(map(str.isupper, text))
-                lower += sum(map(str.islower, text))
-            stages.update(dict.fromkeys(_stages(row)))
+        for _, row in itertools.islice(read_rows(path, on_error=lambda *_: None), _ROWS):
+            try:
+                texts, found = list(_texts(row)), _stages(row)
+            except (InputError, TypeError, AttributeError, KeyError):
+                continue
+            upper += sum(character.isupper() for text in texts for character in text)
+            lower += sum(character.islower() for text in texts for character in text)
+            stages.update(dict.fromkeys(found))
     if not upper + lower:
         return None
     share = upper / (upper + lower)

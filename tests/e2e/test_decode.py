@@ -106,9 +106,10 @@ def test_plain_transformers_and_peft_decode_the_same(corpus, trained, decoded):
 
     from sap2 import SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor
 
-    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(corpus.model)
+    settings = {"sap_pooling": "salience", "sap_window_size": 2, "sap_min_positions": 64}
+    model = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(corpus.model, **settings)
     model = PeftModel.from_pretrained(model, trained.checkpoint).eval()
-    processor = SAP2Qwen2AudioProcessor.from_pretrained(corpus.model)
+    processor = SAP2Qwen2AudioProcessor.from_pretrained(corpus.model, **settings)
     row = json.loads(corpus.test.read_text().splitlines()[0])
     user = row["messages"][0]["content"].removeprefix("<audio>")
     messages = [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": user}]}]

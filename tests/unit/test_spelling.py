@@ -8,7 +8,7 @@ import pytest
 from pipeline_rows import prune_row, write_jsonl
 
 from sap2.pipeline.stages import stage_content
-from sap2.prompts import joint_reply
+from sap2.prompts import asr_prompt, joint_reply
 from sap2.spelling import apply_case, recase_contexts, spell_as_listed
 from sap2.trained import dataset_files, describe_rows
 
@@ -77,3 +77,18 @@ def test_swift_s_arguments_record_what_the_rows_are(tmp_path):
     unknown = SimpleNamespace(dataset=["hub/name"])
     record_rows(unknown)
     assert vars(unknown) == {"dataset": ["hub/name"]}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '{"messages": [{"role": "user", "content": "<audio><|startofcontext|>bob"}], "audios": ["b.wav"]}',
+        '{"messages": [{"role": "user", "content": "<audio>"}, "hi"], "audios": ["b.wav"]}',
+        '{"messages": ',
+    ],
+)
+def test_bad_rows_are_left_to_those_who_encode_them(bad, tmp_path):
+    good = '{"messages": [{"role": "user", "content": "<audio>' + asr_prompt(["bob"]) + '"}, {"role": "assistant", '
+    good += '"content": "hi bob"}], "audios": ["a.wav"]}'
+    (tmp_path / "rows.jsonl").write_text(f"{bad}\n{good}\n")
+    assert describe_rows([tmp_path / "rows.jsonl"]) == ("lower", ["asr"])
