@@ -51,6 +51,7 @@ def check_adapter(adapter: Any, config: SAP2Qwen2AudioConfig) -> None:
         InputError: they differ; the message names the setting and both values.
     """
     settings = {name: getattr(config, name) for name in SAP_FIELDS}
+    settings["sap_hidden_size"] = settings["sap_hidden_size"] or config.text_config.hidden_size  # None: its width
     recorded = (adapter.auto_mapping or {}).get(KEY)
     if recorded is None:
         if not adapter.inference_mode:
