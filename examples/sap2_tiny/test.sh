@@ -19,12 +19,16 @@ decode none none
 decode useless useless
 decode list list
 decode stages list --prune-adapter "$PRUNE"
+decode spot list --pruner spot
 decode long long
 decode long-stages long --prune-adapter "$PRUNE"
+decode long-spot long --pruner spot
 python eval/slidespeech_wer.py --keywords "$RUN/test.keywords" --input_file "no list=$RUN/result.none.jsonl" \
     --input_file "useless list=$RUN/result.useless.jsonl" --input_file "list=$RUN/result.list.jsonl" \
-    --input_file "two stages=$RUN/result.stages.jsonl" --input_file "500 keywords=$RUN/result.long.jsonl" \
-    --input_file "500 keywords, two stages=$RUN/result.long-stages.jsonl" --json "$RUN/wer.json"
-for lists in stages long-stages; do
+    --input_file "two stages=$RUN/result.stages.jsonl" --input_file "the spotter's picks=$RUN/result.spot.jsonl" \
+    --input_file "500 keywords=$RUN/result.long.jsonl" \
+    --input_file "500 keywords, two stages=$RUN/result.long-stages.jsonl" \
+    --input_file "500 keywords, the spotter's picks=$RUN/result.long-spot.jsonl" --json "$RUN/wer.json"
+for lists in stages spot long-stages long-spot; do
     python eval/keywords.py --input_file "$RUN/result.$lists.prune.jsonl" --json "$RUN/keywords.$lists.json"
 done
