@@ -91,6 +91,8 @@ def make_model(args: argparse.Namespace) -> torch.nn.Module:
     with torch.device(args.device):
         model = SAP2Qwen2AudioForConditionalGeneration(config)
     torch.set_default_dtype(torch.float32)
+    if args.pooling == "salience":  # an untrained spotter is refused outside of training
+        torch.nn.init.normal_(model.model.spotter.symbols.weight)
     return get_peft_model(model, LoraConfig(r=8, target_modules=LORA_TARGETS))
 
 
