@@ -24,7 +24,7 @@ from sap2.audio_blocks import (
     read_blocks,
     read_header,
 )
-from sap2.audio_samples import Sound, collect
+from sap2.audio_samples import Recording, Sound, collect
 from sap2.errors import InputError, one_line
 from sap2.lengths import MIN_SECONDS
 
@@ -58,9 +58,22 @@ class SilentAudioError(InputError):
 def load_samples(
     source: Source, sampling_rate: int, start: float = 0.0, end: float | None = None, name: str | None = None
 ) -> np.ndarray:
-    """(samples,) float32 at that rate, channels averaged, of the whole recording or of ``start`` to ``end`` seconds.
+    """(samples,) float32 as :func:`open_recording` finds them, as one array.
 
-    Recordings of more than half an hour are held in a temporary file instead of memory.
+    Of more than half an hour, it is mapped from a temporary file.
+
+    Raises:
+        InputError: as :func:`open_recording`.
+    """
+    return open_recording(source, sampling_rate, start, end, name).array()
+
+
+def open_recording(
+    source: Source, sampling_rate: int, start: float = 0.0, end: float | None = None, name: str | None = None
+) -> Recording:
+    """Samples at that rate, channels averaged, of the whole recording or of ``start`` to ``end`` seconds.
+
+    Those of more than half an hour are held in a temporary file, from which slices are read.
 
     Args:
         source: a path, or the bytes of a file.
@@ -82,7 +95,8 @@ def load_samples(
         raise unreadable_audio(name, error) from None
     if (start and not sound.frames) or (end is not None and start + sound.seconds < end - _OVERSHOOT):
         raise _outside(name, start, end, sum(_lengths(source)))
-    _set_right(samples, sound, scale)
+    offset = scale * sound.total / max(1, sound.frames)
+    samples.adjust(scale, offset if abs(offset) > _OFFSET else 0.0)
     if not start and end is None and sound.seconds >= MIN_SECONDS and _is_silent(samples):
         raise SilentAudioError(f"audio {name} is silent: all of its {sound.seconds:.2f} s are one number")
     return samples
@@ -111,8 +125,8 @@ def load_piece(path: str | os.PathLike[str], sampling_rate: int, start: float, e
 
 
 @functools.lru_cache(maxsize=1)
-def _whole(path: str, sampling_rate: int, _mtime: int) -> np.ndarray:
-    return load_samples(path, sampling_rate)
+def _whole(path: str, sampling_rate: int, _mtime: int) -> Recording:
+    return open_recording(path, sampling_rate)
 
 
 def audio_exists(path: str | os.PathLike[str]) -> bool:
@@ -222,17 +236,8 @@ def _outside(name: str, start: float, end: float | None, seconds: float) -> Inpu
     return InputError(f"audio {name}: the piece from {piece} lies outside the recording of {seconds:.2f} s")
 
 
-def _set_right(samples: np.ndarray, sound: Sound, scale: float) -> None:
-    """Scale and offset as they should be, in place."""
-    offset = scale * sound.total / max(1, sound.frames)
-    if scale != 1.0:
-        samples *= np.float32(scale)
-    if abs(offset) > _OFFSET:
-        samples -= np.float32(offset)
-
-
-def _is_silent(samples: np.ndarray) -> bool:
-    return all(np.abs(samples[i : i + (1 << 20)]).max() <= _SILENT for i in range(0, len(samples), 1 << 20))
+def _is_silent(samples: Recording) -> bool:
+    return all(np.abs(block).max() <= _SILENT for block in samples.blocks())
 
 
 def _float_scale(source: Source) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ _RATES = (2_000, 768_000)  # samples a second of what people record
 _MAX_CHANNELS = 64
 _MAX_BAD_PACKETS = 0.02  # share of damaged packets with which a file is still heard
 _UNKNOWN_SIZES = (0, 0x7FFF0000)  # of a wav: nothing yet, or so much that a pipe must have been written
+_PART = 1 << 22  # bytes that are searched at a time: a file that is mapped would count as memory
 _SHORTEST_TAIL = 1 << 12  # bytes after the data of a wav that are more than padding
 
 
@@ -318,8 +318,16 @@ def _chunks_to_the_end(file: Any, place: int, size: int) -> bool:
 @functools.lru_cache(maxsize=1 << 12)
 def _joined_flac(path: str, size: int, _mtime: int) -> bool:
     """Whether a second flac stream follows the first, which libsndfile would stop after."""
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return any(data.find(b"fLaC" + last + b"\0\0\x22", 4) > 0 for last in (b"\0", b"\x80"))
+    marks = [b"fLaC" + last + b"\0\0\x22" for last in (b"\0", b"\x80")]
+    with Path(path).open("rb") as file:
+        file.seek(4)
+        kept = b""
+        while part := file.read(_PART):
+            data = kept + part
+            if any(mark in data for mark in marks):
+                return True
+            kept = data[1 - len(marks[0]) :]
+    return False
 
 
 def _reason(error: Exception) -> str:

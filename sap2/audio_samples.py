@@ -1,7 +1,9 @@
-"""Blocks of audio to one array of samples at the rate that is wanted, and what was heard on the way."""
+"""Blocks of audio to the samples of one channel at the rate that is wanted, and what was heard on the way."""
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
@@ -10,8 +12,11 @@ import numpy as np
 
 from sap2.audio_blocks import Block, Source, read_blocks
 from sap2.errors import InputError
+from sap2.files import naming_errors
 
 _IN_MEMORY = 30 * 60 * 16_000  # samples; longer recordings go to a temporary file
+_STEP = 60 * 16_000  # samples that are looked at together
+_LARGE_FILES = "/var/tmp"
 _CANCELLED = 0.05  # a mix with less than this part of its channels' power has lost the sound
 
 
@@ -58,39 +63,112 @@ class Sound:
         return int(np.argmax(self.powers))
 
 
+class Recording:
+    """(samples,) of one channel, read in slices: from memory, or from a temporary file that goes with them.
+
+    A slice is float32, so that a recording of ten hours takes the memory of the slices that somebody holds.
+
+    Args:
+        stored: samples, floating point; or an open file of nothing but float32 samples.
+    """
+
+    def __init__(self, stored: np.ndarray | IO[bytes], count: int | None = None):
+        self._stored = stored
+        self._count = len(stored) if isinstance(stored, np.ndarray) else count or 0
+        self._scale, self._offset = 1.0, 0.0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        first, last, _ = span.indices(self._count)
+        return self._set_right(self._read(first, max(first, last)))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All samples, in order, about a minute at a time."""
+        return (self[first : first + _STEP] for first in range(0, self._count, _STEP))
+
+    def adjust(self, scale: float, offset: float) -> None:
+        """Have samples multiplied by a scale, and an offset then taken away, when they are read."""
+        self._scale, self._offset = scale, offset
+
+    def array(self) -> np.ndarray:
+        """All samples as one array, which a file is mapped to."""
+        if isinstance(self._stored, np.ndarray):
+            return self[:]
+        whole = np.memmap(self._stored, np.float32, "r+", shape=(self._count,))
+        if self._scale != 1.0 or self._offset:
+            for first in range(0, self._count, _STEP):
+                whole[first : first + _STEP] = self[first : first + _STEP]
+            self.adjust(1.0, 0.0)
+        return whole
+
+    def _read(self, first: int, last: int) -> np.ndarray:
+        if isinstance(self._stored, np.ndarray):
+            return self._stored[first:last].astype(np.float32, copy=False)
+        found = np.empty(last - first, np.float32)
+        space, done = memoryview(found).cast("B"), 0
+        while done < len(space):
+            # no place of the file moves: several threads may read
+            count = os.preadv(self._stored.fileno(), [space[done:]], first * found.itemsize + done)
+            if not count:
+                raise OSError(errno.EIO, "the temporary file of a recording has become shorter", _folder())
+            done += count
+        return found
+
+    def _set_right(self, samples: np.ndarray) -> np.ndarray:
+        if self._scale != 1.0:
+            samples = samples * np.float32(self._scale)
+        return samples - np.float32(self._offset) if self._offset else samples
+
+
+Samples = np.ndarray | Recording
+"""What is read in slices."""
+
+
+def _folder() -> str:
+    """Where large temporary files go: /tmp is memory on many machines, so /var/tmp unless the user names a place."""
+    named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return tempfile.gettempdir() if named or not os.access(_LARGE_FILES, os.W_OK) else _LARGE_FILES
+
+
 class _Store:
-    """Samples that come in pieces: in memory, or from half an hour on in a file that goes with them."""
+    """Samples that come in pieces: in memory, or from half an hour on in a file."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
-        self._held = self.count = 0
+        self.count = 0
         self._file: IO[bytes] | None = None
 
     def append(self, part: np.ndarray) -> None:
-        """Take samples in."""
-        self._parts.append(part)
-        self._held += len(part)
-        self.count += len(part)
-        if self._held > _IN_MEMORY:
-            self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115 - the array below holds it
-            for held in self._parts:
-                self._file.write(held.astype(np.float32).tobytes())
-            self._parts, self._held = [], 0
+        """Take samples in.
 
-    def samples(self, count: int) -> np.ndarray:
+        Raises:
+            OSError: there is no room for them; it names the folder.
+        """
+        self._parts.append(part)
+        self.count += len(part)
+        if self._file is not None or self.count > _IN_MEMORY:
+            with naming_errors(_folder()):
+                # without a name in the folder: it is gone with the process, however that ends
+                self._file = self._file or tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115 - the recording's
+                for held in self._parts:
+                    self._file.write(held.astype(np.float32, copy=False).tobytes())
+            self._parts = []
+
+    def recording(self, count: int) -> Recording:
         """The first ``count`` samples, with silence after the last where there are fewer."""
         self.append(np.zeros(max(0, count - self.count), np.float32))
         if self._file is None:
-            return np.concatenate([*self._parts, np.zeros(0, np.float32)])[:count]
-        for held in self._parts:
-            self._file.write(held.astype(np.float32).tobytes())
-        self._file.flush()
-        return np.memmap(self._file, np.float32, "r+", shape=(self.count,))[:count]
+            return Recording(np.concatenate([*self._parts, np.zeros(0, np.float32)])[:count])
+        with naming_errors(_folder()):
+            self._file.flush()
+        return Recording(self._file, count)
 
 
 def collect(
     source: Source, rate: int, span: tuple[float, float | None], sound: Sound, channel: int | None, name: str
-) -> np.ndarray:
+) -> Recording:
     """One channel, or the mean of all, at ``rate``; the same numbers as librosa's, block by block."""
     store, resampler, last_rate, expected = _Store(), None, rate, 0.0
     for block in _piece(read_blocks(source, span[0]), *span):
@@ -104,7 +182,7 @@ def collect(
         expected += len(mono) * rate / block.rate
         store.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
     store.append(_rest(resampler))
-    return store.samples(int(np.ceil(expected - 1e-6)))
+    return store.recording(int(np.ceil(expected - 1e-6)))
 
 
 def _resampler(rate: int, target: int) -> Any:

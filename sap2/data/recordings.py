@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
-from sap2.audio import load_samples, probe_seconds
+from sap2.audio import open_recording, probe_seconds
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.slides.captions import Cue, merge_cues, read_captions
@@ -94,7 +94,7 @@ def _at_pauses(entry: Entry, start: float, end: float, max_seconds: float) -> li
     from sap2.pipeline.segmentation import Cutting, cut_at_pauses
     from sap2.pipeline.voice_activity import detect_by_energy  # Silero's network would need torch
 
-    samples = load_samples(entry.audio, SAMPLING_RATE, start, end)
+    samples = open_recording(entry.audio, SAMPLING_RATE, start, end)
     runs = cut_at_pauses(samples, SAMPLING_RATE, Cutting(max_seconds), detect_by_energy)
     return [Cue(start + first / SAMPLING_RATE, start + last / SAMPLING_RATE, "") for first, last in runs]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sap2.audio import SilentAudioError, load_samples, missing_seconds
+from sap2.audio import SilentAudioError, missing_seconds, open_recording
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.prompts import AUDIO_TAG, parse_keywords
@@ -173,13 +173,13 @@ def audio_facts(path: str) -> AudioFacts:
     if not Path(path).is_file():
         return AudioFacts(problem=Problem("audio-missing", f"no audio at {path}"))
     try:
-        samples = load_samples(path, SAMPLING_RATE)
+        samples = open_recording(path, SAMPLING_RATE)
     except SilentAudioError as error:
         return AudioFacts(problem=Problem("audio-silent", str(error)))
     except (InputError, OSError) as error:
         return AudioFacts(problem=Problem("audio-unreadable", str(error)))
     seconds = len(samples) / SAMPLING_RATE
-    peak = float(abs(samples).max()) if len(samples) else 0.0
+    peak = max((float(abs(block).max()) for block in samples.blocks()), default=0.0)
     return AudioFacts(seconds, peak, missing_seconds(path, seconds))
 
 

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from sap2.audio_samples import Samples
 from sap2.errors import InputError
 from sap2.pipeline.voice_activity import HOP_SECONDS, Detector, Run, frame_levels
 
@@ -38,7 +39,7 @@ class Cutting:
             )
 
 
-def cut_at_pauses(samples: np.ndarray, sampling_rate: int, cutting: Cutting, detect: Detector) -> list[Run]:
+def cut_at_pauses(samples: Samples, sampling_rate: int, cutting: Cutting, detect: Detector) -> list[Run]:
     """Pieces of speech of a recording (samples,), as (first sample, sample after the last), in order, not overlapping.
 
     Silence between pieces is left out. No piece is longer than ``cutting.max_seconds``.

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from sap2.audio import load_samples
+from sap2.audio import open_recording
+from sap2.audio_samples import Recording
 from sap2.errors import InputError
 from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
@@ -31,6 +32,8 @@ SPELLINGS = ("keywords", "model")
 """How listed keywords are written in a transcript: as in the list, or as the model did."""
 _AHEAD = 4
 """Batches' worth of segments that are collected before they are put together by length."""
+_AHEAD_SECONDS = 2 * 3600
+"""Of recordings that are held while segments are collected, however little is said in them."""
 
 
 class _Piece(NamedTuple):
@@ -193,33 +196,38 @@ class Transcriber:
                 yield from self._decode(window, shown)  # what is good before it is not lost
                 raise
             shown.expect(len(window[-1].pieces))
-            if sum(len(recording.pieces) for recording in window) >= _AHEAD * self.batch_size:
+            held = sum(recording.seconds for recording in window)
+            if held >= _AHEAD_SECONDS or sum(len(one.pieces) for one in window) >= _AHEAD * self.batch_size:
                 yield from self._decode(window, shown)
                 window = []
         yield from self._decode(window, shown)
 
     def _record(self, request: Request, number: int) -> _Recording:
         """Read and cut one recording."""
-        samples, rate = request.audio, self.sampling_rate
-        is_path = isinstance(samples, (str, os.PathLike))
-        id = request.id or (os.fspath(samples) if is_path else f"audio {number}")
+        audio, rate = request.audio, self.sampling_rate
+        is_path = isinstance(audio, (str, os.PathLike))
+        id = request.id or (os.fspath(audio) if is_path else f"audio {number}")
         keywords = _checked(request.keywords, id)
-        if is_path:
-            samples = load_samples(samples, rate)
-        samples = _check_samples(samples, id)
+        samples = open_recording(audio, rate) if is_path else _as_recording(audio, id)
+        if not len(samples):
+            raise InputError(f"{id}: the audio is empty")
         pieces = []
         for first, last in cut_at_pauses(samples, rate, self._cutting, self._detect):
             start, end = first / rate, last / rate
             offered = clean_keywords([*keywords, *_shown(request.slides, start, end, id)])
-            pieces.append(_Piece(self._job(id, samples[first:last], offered), start, end))
+            pieces.append(_Piece(self._job(id, samples, (first, last), offered), start, end))
         return _Recording(id, len(samples) / rate, pieces)
 
-    def _job(self, id: str, samples: np.ndarray, keywords: list[str]) -> Job:
+    def _job(self, id: str, samples: Recording, span: tuple[int, int], keywords: list[str]) -> Job:
         # too short a piece for the model (a click) is heard with silence after it
         shortest = self.sampling_rate // 5
-        padded = samples if len(samples) >= shortest else np.pad(samples, (0, shortest - len(samples)))
-        tokens = self._decoder.encoder.audio_tokens(len(samples) / self.sampling_rate)
-        return Job(id, lambda: padded, keywords, about_tokens=tokens + sum(map(len, keywords)) // 4)
+        first, last = span
+        tokens = self._decoder.encoder.audio_tokens((last - first) / self.sampling_rate)
+
+        def load() -> np.ndarray:
+            return np.pad(samples[first:last], (0, max(0, shortest - (last - first))))
+
+        return Job(id, load, keywords, about_tokens=tokens + sum(map(len, keywords)) // 4)
 
     def _decode(self, recordings: Sequence[_Recording], shown: Progress) -> Iterator[Transcript]:
         pieces = [piece for recording in recordings for piece in recording.pieces]
@@ -270,14 +278,13 @@ def _checked(keywords: Sequence[str], id: str) -> Sequence[str]:
     return keywords
 
 
-def _check_samples(samples: np.ndarray, id: str) -> np.ndarray:
+def _as_recording(samples: np.ndarray, id: str) -> Recording:
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise InputError(
             f"{id}: audio of shape {samples.shape} and type {samples.dtype}; allowed: (samples,) floating point"
         )
-    if not len(samples):
-        raise InputError(f"{id}: the audio is empty")
-    if not np.isfinite(samples).all():
+    recording = Recording(samples)
+    if not all(np.isfinite(block).all() for block in recording.blocks()):
         raise InputError(f"{id}: the audio holds samples that are not finite numbers")
-    return samples.astype(np.float32, copy=False)
+    return recording

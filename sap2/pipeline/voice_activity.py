@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from sap2.audio_samples import Samples
 from sap2.errors import InputError
 
 Run = tuple[int, int]
 """A stretch of speech: its first sample, and the one after its last."""
-Detector = Callable[[np.ndarray, int], list[Run]]
+Detector = Callable[[Samples, int], list[Run]]
 """From (samples,) and their rate to the stretches of speech, in order, not overlapping."""
 
 HOP_SECONDS = 0.010
@@ -48,7 +49,7 @@ _SILERO_PAD_MS = 60
 """Added at both ends of a stretch: the network hears soft first sounds late."""
 
 
-def detect_by_energy(samples: np.ndarray, sampling_rate: int) -> list[Run]:
+def detect_by_energy(samples: Samples, sampling_rate: int) -> list[Run]:
     """Speech is what is louder than a threshold between the recording's own quiet and loud levels.
 
     So background noise and a low volume move the threshold along. Noise is taken for speech where it changes.
@@ -75,7 +76,7 @@ def _quiet_and_loud(levels: np.ndarray) -> tuple[float, float]:
     return max(quiet, loud - _MAX_RANGE_DB), loud
 
 
-def frame_levels(samples: np.ndarray, hop: int) -> np.ndarray:
+def frame_levels(samples: Samples, hop: int) -> np.ndarray:
     """Level of each step of ``hop`` samples and its two neighbours, dB of full scale."""
     block = hop * round(_BLOCK_SECONDS / HOP_SECONDS)
     powers = []
@@ -88,7 +89,7 @@ def frame_levels(samples: np.ndarray, hop: int) -> np.ndarray:
     return 10 * np.log10(np.maximum(power, 1e-20))
 
 
-def detect_by_silero(samples: np.ndarray, sampling_rate: int) -> list[Run]:
+def detect_by_silero(samples: Samples, sampling_rate: int) -> list[Run]:
     """Speech as Silero's network hears it. Several threads may ask at a time.
 
     Source: https://github.com/snakers4/silero-vad, model of version 6.2.
@@ -117,7 +118,7 @@ def detect_by_silero(samples: np.ndarray, sampling_rate: int) -> list[Run]:
     return [(run["start"], run["end"]) for run in found]
 
 
-def _silero_blocks(samples: np.ndarray, gain: float) -> Iterator[np.ndarray]:
+def _silero_blocks(samples: Samples, gain: float) -> Iterator[np.ndarray]:
     """Probabilities of speech of each frame; a block begins with the end of the one before, to hear itself in."""
     step, lead = _SILERO_BLOCK * _SILERO_FRAME, _SILERO_LEAD * _SILERO_FRAME
     for first in range(0, len(samples), step):

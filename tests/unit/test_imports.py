@@ -139,7 +139,7 @@ def test_the_plug_knows_no_command(module):
 @pytest.mark.parametrize("module", in_room("pipeline"))
 def test_the_pipeline_knows_no_ms_swift(module):
     assert "swift" not in {name.split(".")[0] for name in imports(module)[1]}
-    assert layers(module) <= LIGHT | {"pipeline", "pruning", "model", "audio", "slides"}
+    assert layers(module) <= LIGHT | {"pipeline", "pruning", "model", "audio", "audio_samples", "slides"}
 
 
 @pytest.mark.parametrize("module", in_room("pruning"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sap2.audio import audio_exists, load_piece, load_samples, probe_seconds, true_seconds
+from sap2.audio import audio_exists, load_piece, load_samples, open_recording, probe_seconds, true_seconds
 from sap2.data.cutting import Cut, cut_all
 from sap2.data.librispeech import read_corpus
 from sap2.data.slidespeech import convert_slidespeech, find_recordings
@@ -101,7 +101,7 @@ def test_pieces_of_a_compressed_recording_decode_it_once(tmp_path, monkeypatch):
     write(tmp_path / "talk.mp3", tone(20.0))
     calls = []
     monkeypatch.setattr(
-        sap2.audio, "load_samples", lambda *args, **more: calls.append(args) or load_samples(*args, **more)
+        sap2.audio, "open_recording", lambda *args, **more: calls.append(args) or open_recording(*args, **more)
     )
     cuts = [Cut(str(tmp_path / "talk.mp3"), n, n + 1.0, str(tmp_path / f"{n}.flac")) for n in range(15)]
     assert cut_all(cuts).made == 15
