@@ -131,8 +131,13 @@ def _whole(path: str, sampling_rate: int, _mtime: int) -> Recording:
 
 def audio_exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file of that name, or the archive that it is an entry of (``wav.ark:1234``)."""
+    return audio_file(path).is_file()
+
+
+def audio_file(path: str | os.PathLike[str]) -> Path:
+    """The file that holds the audio: the archive, where it is an entry of one."""
     entry = _ARCHIVE.fullmatch(os.fspath(path))
-    return Path(entry[1] if entry else path).is_file()
+    return Path(entry[1] if entry and not Path(path).is_file() else path)
 
 
 def _opened(source: Source) -> Source:

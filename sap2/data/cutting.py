@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sap2.audio import load_piece
+from sap2.audio import audio_file, load_piece
 from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.lengths import SAMPLING_RATE
@@ -46,7 +46,11 @@ class CutReport:
 
 
 def cut_all(cuts: Iterable[Cut], workers: int = 1) -> CutReport:
-    """Make the missing targets; a target that is there and was cut from the same place stays.
+    """Make the missing targets; a target that is there and was cut from the same place of the same recording stays.
+
+    A recording is the same where its name, its size and its time of change are. A target of an earlier version, which
+    knows the name alone, stays where it is not older than the recording. Where the recording is gone, its name is
+    enough.
 
     Args:
         cuts: what to make. Targets must differ.
@@ -121,17 +125,38 @@ def _cut_batch(cuts: list[Cut]) -> list[Result]:
 
 def _cut(cut: Cut) -> Result:
     try:
-        # the place is kept in the file, so that changed segments are cut anew
-        note = f"{Path(cut.source).name} {cut.start} {cut.end}"
-        if _note(cut.target) == note:
+        if _is_made_from(cut):
             return cut.target, False, ""
         samples = load_piece(cut.source, SAMPLING_RATE, cut.start, cut.end)
         if not len(samples):
             raise InputError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
-        _write_flac(cut.target, samples, note)
+        _write_flac(cut.target, samples, " ".join([_place(cut), *_state(cut)]))
     except (InputError, OSError) as error:
         return cut.target, False, str(error)
     return cut.target, True, ""
+
+
+def _place(cut: Cut) -> str:
+    return f"{Path(cut.source).name} {cut.start} {cut.end}"
+
+
+def _state(cut: Cut) -> list[str]:
+    """Size and time of change of the recording; they are kept in the target, so that what has changed is cut anew."""
+    status = audio_file(cut.source).stat()
+    return [str(status.st_size), str(status.st_mtime_ns)]
+
+
+def _is_made_from(cut: Cut) -> bool:
+    """Whether the target is there and was cut from this place of the recording as it is now."""
+    note, place = _note(cut.target), _place(cut)
+    if note is None or not (note == place or note.startswith(f"{place} ")):
+        return False
+    recording = audio_file(cut.source)
+    if not recording.is_file():
+        return True
+    if note == place:
+        return Path(cut.target).stat().st_mtime_ns >= recording.stat().st_mtime_ns
+    return note == " ".join([place, *_state(cut)])
 
 
 def _note(path: str) -> str | None:

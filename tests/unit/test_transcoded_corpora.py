@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import kaldiio
@@ -28,6 +29,7 @@ def write(path, samples=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
     soundfile.write(path, tone() if samples is None else samples, RATE, **options)
+    return path
 
 
 @pytest.fixture
@@ -109,3 +111,47 @@ def test_pieces_of_a_compressed_recording_decode_it_once(tmp_path, monkeypatch):
     np.testing.assert_allclose(
         load_samples(tmp_path / "3.flac", RATE), load_samples(tmp_path / "talk.mp3", RATE, 3, 4), atol=1e-3
     )
+
+
+def note_of(path):
+    with soundfile.SoundFile(path) as file:
+        return file.comment
+
+
+def test_a_recording_that_was_replaced_is_cut_again(tmp_path):
+    source, target = write(tmp_path / "talk.wav", tone(4.0)), tmp_path / "1.flac"
+    cuts = [Cut(str(source), 1, 2.0, str(target))]
+    assert (cut_all(cuts).made, cut_all(cuts).kept) == (1, 1)
+    time = source.stat().st_mtime_ns
+    soundfile.write(source, tone(4.0) * 0.5, RATE)
+    os.utime(source, ns=(time + 10**6, time + 10**6))
+    assert cut_all(cuts).made == 1, "of the same size, changed a moment later"
+    assert np.abs(load_samples(target, RATE)).max() == pytest.approx(np.abs(tone(4.0)).max() / 2, rel=0.05)
+    soundfile.write(source, tone(5.0), RATE)
+    os.utime(source, ns=(time + 10**6, time + 10**6))
+    assert cut_all(cuts).made == 1, "of another size, with the time of the one before"
+    source.unlink()
+    assert cut_all(cuts).kept == 1, "what was cut of a recording that is gone stays"
+
+
+def test_a_cut_of_an_earlier_version_stays_unless_the_recording_is_newer(tmp_path):
+    source, target = write(tmp_path / "talk.wav", tone(4.0)), tmp_path / "1.flac"
+    cuts = [Cut(str(source), 1, 2.0, str(target))]
+    with soundfile.SoundFile(target, "w", RATE, 1, format="FLAC") as file:
+        file.comment = "talk.wav 1 2.0"
+        file.write(tone(1.0))
+    time = source.stat().st_mtime_ns
+    os.utime(target, ns=(time, time))
+    assert cut_all(cuts).kept == 1
+    os.utime(target, ns=(time - 10**9, time - 10**9))
+    assert cut_all(cuts).made == 1
+    assert note_of(target) == f"talk.wav 1 2.0 {source.stat().st_size} {time}"
+
+
+def test_a_cut_of_an_archive_knows_the_archive(archive, tmp_path):
+    name, path = (archive / "wav.scp").read_text().split()[1], archive / "wav.ark"
+    cuts = [Cut(name, 0, 1.0, str(tmp_path / "1.flac"))]
+    assert (cut_all(cuts).made, cut_all(cuts).kept) == (1, 1)
+    time = path.stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(time, time))
+    assert cut_all(cuts).made == 1
