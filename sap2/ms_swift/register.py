@@ -52,8 +52,6 @@ def register_model() -> None:
     """Architecture and model type. The model's code is imported when one is loaded."""
     from swift.model import ModelMeta, MultiModelKeys, register_model, register_model_arch
 
-    from sap2.ms_swift.loader import SAP2ModelLoader
-
     arch = MultiModelKeys(
         MODEL_TYPE,
         language_model=["model.language_model", "lm_head"],
@@ -66,7 +64,7 @@ def register_model() -> None:
     meta = ModelMeta(
         MODEL_TYPE,
         [],
-        SAP2ModelLoader,
+        _make_loader,
         template=MODEL_TYPE,
         model_arch=MODEL_TYPE,
         architectures=["SAP2Qwen2AudioForConditionalGeneration"],
@@ -74,6 +72,16 @@ def register_model() -> None:
         tags=["audio"],
     )
     register_model(meta, exist_ok=True)
+
+
+def _make_loader(*args: Any, **kwargs: Any) -> Any:
+    # not at the registration: the loader's own import of ms-swift may be what it waits for
+    from sap2.ms_swift.loader import SAP2ModelLoader
+
+    return SAP2ModelLoader(*args, **kwargs)
+
+
+_make_loader.default_trust_remote_code = False  # ms-swift asks the class
 
 
 def register_template() -> None:
@@ -145,10 +153,3 @@ def register_gkd() -> None:
     from sap2.ms_swift.rollouts import log_prompts_as_text
 
     log_prompts_as_text(sys.modules["swift.rlhf_trainers.gkd_trainer"].GKDTrainer)
-
-
-def register_plugin() -> None:
-    """Everything for ``--external_plugins``, where ms-swift has read its command line already."""
-    from sap2 import _autoload
-
-    _autoload.install(asked=True)

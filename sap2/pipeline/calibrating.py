@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sap2.audio import load_samples
 from sap2.errors import InputError
@@ -19,6 +18,7 @@ from sap2.pipeline.asking import Hearing
 from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
+from sap2.progress import progress
 from sap2.prompts import ASR
 from sap2.pruning.bank import TermBank, read_bank
 from sap2.pruning.calibration import Bin, Calibration, calibration_error, fit_calibration, reliability
@@ -77,7 +77,7 @@ def hear_rows(loaded: LoadedModel, path: str | os.PathLike[str], stage: str = AS
     """
     encoder = Encoder(loaded.processor, loaded.model.config.text_config.max_position_embeddings)
     items = [_good(path, item) for item in read_items(path, stage)]
-    for first in tqdm(range(0, len(items), _BATCH), desc="hear", unit=" batches", disable=None):
+    for first in progress(range(0, len(items), _BATCH), "hear", unit="batch"):
         batch = items[first : first + _BATCH]
         heard = [encoder.hear(load_samples(item.audio, encoder.sampling_rate), item.id) for item in batch]
         frames = spelled_frames(*Hearing(loaded, heard).letters(stage))
@@ -100,7 +100,7 @@ def fit_rows(loaded: LoadedModel, path: str | os.PathLike[str], term_bank: str |
     heard = list(hear_rows(loaded, path))
     pool = read_bank(term_bank) if term_bank else list_bank([k for one in heard for k in one.item.keywords])
     draw, examples = random.Random(seed), Examples()
-    for one in tqdm(heard, desc="look for", unit=" utterances", disable=None):
+    for one in progress(heard, "look for", unit="utterance"):
         _look(one, pool, draw, examples)
     salience, letters, entries, spoken, weights = examples.arrays()
     calibration = fit_calibration(salience, letters, entries, spoken, weights)

@@ -25,9 +25,9 @@ from sap2.pipeline.batching import by_halves, result_of
 from sap2.pipeline.engines.base import ConcurrentEngine, EmbeddedPrompt, Reply
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Prompt
-from sap2.pipeline.pruners import AskingPruner, Pruner, Pruning
+from sap2.pipeline.pruners import AskingPruner, Pruner
 from sap2.pipeline.stages import read_reply
-from sap2.pipeline.utterances import Outcome, Prepared, Utterance
+from sap2.pipeline.utterances import Outcome, Prepared, Pruning, Utterance
 from sap2.prompts import PRUNE
 
 AHEAD = 2

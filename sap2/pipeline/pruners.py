@@ -24,30 +24,15 @@ from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.stages import ASKED
-from sap2.pipeline.utterances import Utterance
+from sap2.pipeline.utterances import Pruning, Utterance
 from sap2.prompts import PRUNE, parse_prune_reply
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP, PRUNERS
 from sap2.pruning.bank import TermBank
 from sap2.pruning.calibration import Calibration
-from sap2.pruning.matching import Matcher, common_words, greedy_text
+from sap2.pruning.matching import Matcher, greedy_text
 from sap2.pruning.spotting import RankedKeyword, heard_in, list_bank, merge_rankings, rank_spotted
+from sap2.slides.common import common_words
 from sap2.text import choose_listed
-
-
-class Pruning(NamedTuple):
-    """What a pruner found in one utterance.
-
-    Attributes:
-        ranked: keywords of the list, the likeliest first; those that the pruner says nothing about are left out.
-        picked: those that go to the next stage: in the list's order where the model named them, else as ranked.
-        unlisted: what the pruner named though no list has it.
-        reply: what the model said, where it was asked.
-    """
-
-    ranked: list[RankedKeyword]
-    picked: list[str]
-    unlisted: list[str]
-    reply: Reply | None = None
 
 
 class Pruner(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,7 @@ from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.prompting import Heard, Prompt
 from sap2.pipeline.stages import Reading
 from sap2.prompts import PRUNE, prune_reply
-
-if TYPE_CHECKING:
-    from sap2.pipeline.pruners import Pruning
+from sap2.pruning.spotting import RankedKeyword
 
 
 class Job(NamedTuple):
@@ -35,6 +33,22 @@ class Job(NamedTuple):
     content: str | None = None
     system: str | None = None
     about_tokens: int = 0
+
+
+class Pruning(NamedTuple):
+    """What a pruner found in one utterance.
+
+    Attributes:
+        ranked: keywords of the list, the likeliest first; those that the pruner says nothing about are left out.
+        picked: those that go to the next stage: in the list's order where the model named them, else as ranked.
+        unlisted: what the pruner named though no list has it.
+        reply: what the model said, where it was asked.
+    """
+
+    ranked: list[RankedKeyword]
+    picked: list[str]
+    unlisted: list[str]
+    reply: Reply | None = None
 
 
 class Prepared(NamedTuple):

@@ -4,6 +4,6 @@ ms-swift has read its command line by then, so that the flags of SAP² are not t
 ``--model_kwargs '{"sap_window_size": 2}'`` in training, and come from the checkpoint afterwards.
 """
 
-from sap2.ms_swift.register import register_plugin
+from sap2._autoload import install
 
-register_plugin()
+install(asked=True)

@@ -6,10 +6,8 @@ that share most pairs of letters with them, and the terms that are nearly the sa
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -26,13 +24,6 @@ COMPARED = 200
 """Terms that are compared with a word letter by letter, at most."""
 LONGEST_RUN = 3
 """Neighbouring words that are looked up as one term, at most."""
-
-
-@functools.cache
-def common_words() -> frozenset[str]:
-    """The 5,000 most frequent words of LibriSpeech's training data, lower case (Le et al. 2021)."""
-    text = Path(__file__).with_name("common_words_5k.txt").read_text(encoding="utf-8")
-    return frozenset(text.split())
 
 
 def greedy_text(log_probs: Tensor) -> str:

@@ -165,13 +165,11 @@ def test_a_failing_module_fails_as_it_would_without_us(fake, tmp_path):
 
 
 def test_the_plugin_file_registers_everything(monkeypatch):
-    register = types.ModuleType(REGISTER)
     calls = []
-    register.register_plugin = lambda: calls.append("plugin")
-    monkeypatch.setitem(sys.modules, REGISTER, register)
+    monkeypatch.setattr(_autoload, "install", lambda asked=False: calls.append(asked))
     plugin = ROOT / "sap2" / "plugin" / "sap2_plugin.py"
     runpy.run_path(str(plugin))
-    assert calls == ["plugin"]
+    assert calls == [True]
     # ms-swift puts the folder of a plugin on sys.path: nothing else may become importable there
     assert [path.name for path in plugin.parent.iterdir() if path.name != "__pycache__"] == ["sap2_plugin.py"]
 
@@ -294,3 +292,14 @@ def test_bad_input_ends_a_program_with_one_line(monkeypatch, capsys, debug):
     assert len(previous) == (1 if debug else 0)
     sys.excepthook(KeyError, KeyError("x"), None)
     assert previous[-1][0] is KeyError
+
+
+@pytest.mark.parametrize("module", ["loader", "template", "arguments", "register"])
+def test_our_modules_may_be_the_first_to_import_ms_swift(module):
+    code = f"""
+import sap2.ms_swift.{module}, swift.model, swift.template
+from sap2 import _autoload
+print(_autoload.status["errors"], "sap_qwen2_audio" in swift.model.MODEL_MAPPING)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.endswith("[] True\n"), done.stderr

@@ -19,9 +19,9 @@ from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.flow import SharedClock
 from sap2.pipeline.loading import LoadedModel
-from sap2.pipeline.pruners import PruneOptions, Pruning, RankedKeyword
+from sap2.pipeline.pruners import PruneOptions, RankedKeyword
 from sap2.pipeline.run import PipelineOptions, run_pipeline
-from sap2.pipeline.utterances import Job
+from sap2.pipeline.utterances import Job, Pruning
 from sap2.progress import Progress
 
 

@@ -19,10 +19,10 @@ from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.engines.transformers import greedy_config, read_replies
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
-from sap2.pipeline.pruners import Pruning, RankedKeyword
+from sap2.pipeline.pruners import RankedKeyword
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.stages import stage_content
-from sap2.pipeline.utterances import Job
+from sap2.pipeline.utterances import Job, Pruning
 from sap2.prompts import joint_reply
 from sap2.rowfiles import read_rows
 

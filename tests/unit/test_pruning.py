@@ -12,8 +12,9 @@ from sap2.errors import InputError
 from sap2.model.spotter import SYMBOLS, keyword_salience, pad_spellings, spelled_frames, spelling
 from sap2.pruning.bank import Term, TermBank
 from sap2.pruning.calibration import Calibration, calibration_error, fit_calibration, reliability
-from sap2.pruning.matching import Matcher, common_words, greedy_text
+from sap2.pruning.matching import Matcher, greedy_text
 from sap2.pruning.spotting import RANKED, list_bank, merge_rankings, rank_spotted, term_salience
+from sap2.slides.common import common_words
 
 PLAIN = Calibration(constant=0.0, salience=1.0, letters=0.0, log_entries=0.0)
 
