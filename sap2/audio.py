@@ -36,7 +36,8 @@ AUDIO_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 """Names of audio and video files that are looked for in folders; what a file is, is found out by opening it."""
 
 _ARCHIVE = re.compile(r"(.+\.ark):(\d+)", re.I)
-_OVERSHOOT = 0.5  # seconds that a piece may reach past the end of its recording (published times are rounded)
+_OVERSHOOT = 0.05  # seconds that a piece may reach past the end of its recording: times are published in tenths
+_CLAIM_SLACK = 0.5  # seconds by which a header may be wrong about a recording that is all there
 _OFFSET = 0.01  # of full scale: a mean above it is no sound
 _FULL_SCALES = (1 << 15, 1 << 23, 1 << 31)
 _FLOAT_PEAK = 16.0  # floating point samples above it (24 dB over full scale) are whole numbers
@@ -203,7 +204,7 @@ def missing_seconds(path: str | os.PathLike[str], seconds: float) -> float:
         claimed = claimed_seconds(_opened(path))
     except UnreadableError:
         return 0.0
-    return claimed - seconds if claimed is not None and claimed - seconds > max(_OVERSHOOT, 0.02 * claimed) else 0.0
+    return claimed - seconds if claimed is not None and claimed - seconds > max(_CLAIM_SLACK, 0.02 * claimed) else 0.0
 
 
 def check_audio(audio: np.ndarray, sampling_rate: int, max_samples: int, truncate: bool, name: str) -> np.ndarray:

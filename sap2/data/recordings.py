@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
-from sap2.audio import open_recording, probe_seconds
+from sap2.audio import open_recording, probe_seconds, true_seconds
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.slides.captions import Cue, merge_cues, read_captions
@@ -60,7 +60,7 @@ def _pieces(entry: Entry, max_seconds: float) -> list[Cue] | None:
     if entry.captions is not None:
         if entry.text is not None:
             raise InputError("text and captions say the same thing twice; one of them is enough")
-        return _by_captions(entry, start, end, total, max_seconds)
+        return _by_captions(entry, max_seconds)
     if end - start <= max_seconds:
         return None
     if entry.text is not None:
@@ -68,15 +68,17 @@ def _pieces(entry: Entry, max_seconds: float) -> list[Cue] | None:
             f"{end - start:.1f} s with one text, and the model hears {max_seconds:g} s; allowed: captions (.srt, "
             f".vtt), or a row with start, end and text for each utterance"
         )
-    return _at_pauses(entry, start, end, max_seconds)
+    return _at_pauses(entry, max_seconds)
 
 
-def _by_captions(entry: Entry, start: float, end: float, total: float, max_seconds: float) -> list[Cue]:
+def _by_captions(entry: Entry, max_seconds: float) -> list[Cue]:
     assert entry.captions is not None
     if not entry.captions.is_file():
         raise InputError(f"no captions at {entry.captions}; allowed: an .srt or .vtt file")
     cues = read_captions(entry.captions)
-    if cues[-1].start > total:
+    total = true_seconds(entry.audio)  # pieces up to what a header claims would not all be there
+    start, end = entry.start or 0.0, entry.end if entry.end is not None else total
+    if (cues[-1].start + cues[-1].end) / 2 > total:
         raise InputError(
             f"{entry.captions} goes on to {cues[-1].end:.1f} s, and {entry.audio} ends at {total:.1f} s: they do not "
             f"belong together"
@@ -90,11 +92,12 @@ def _by_captions(entry: Entry, start: float, end: float, total: float, max_secon
     ]
 
 
-def _at_pauses(entry: Entry, start: float, end: float, max_seconds: float) -> list[Cue]:
+def _at_pauses(entry: Entry, max_seconds: float) -> list[Cue]:
     from sap2.pipeline.segmentation import Cutting, cut_at_pauses
     from sap2.pipeline.voice_activity import detect_by_energy  # Silero's network would need torch
 
-    samples = open_recording(entry.audio, SAMPLING_RATE, start, end)
+    start = entry.start or 0.0
+    samples = open_recording(entry.audio, SAMPLING_RATE, start, entry.end)
     runs = cut_at_pauses(samples, SAMPLING_RATE, Cutting(max_seconds), detect_by_energy)
     return [Cue(start + first / SAMPLING_RATE, start + last / SAMPLING_RATE, "") for first, last in runs]
 

@@ -166,10 +166,12 @@ def test_a_recording_without_text_is_cut_at_its_pauses(lecture):
         ("id,audio,captions\nl1,lecture.wav,absent.srt\n", "no captions at"),
         ("id,audio,captions,text\nl1,lecture.wav,lecture.srt,hi\n", "text and captions say the same thing twice"),
         ("id,audio,captions,end\nl1,short.wav,lecture.srt,\n", "they do not belong together"),
+        ("id,audio,captions\nl1,most.wav,lecture.srt\n", "goes on to 11.5 s, and {folder}/most.wav ends at 9.8 s"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_line(lecture, capsys, manifest, message):
-    soundfile.write(lecture / "short.wav", np.random.default_rng(0).normal(0, 0.1, 5 * RATE), RATE)
+    for name, seconds in (("short.wav", 5), ("most.wav", 9.8)):
+        soundfile.write(lecture / name, np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE)), RATE)
     assert convert(lecture, manifest, "--max-seconds", "6")[0] == 2
     error = capsys.readouterr().err
-    assert "my.csv:2: " in error and message in error
+    assert "my.csv:2: " in error and message.replace("{folder}", str(lecture)) in error

@@ -155,3 +155,18 @@ def test_a_cut_of_an_archive_knows_the_archive(archive, tmp_path):
     time = path.stat().st_mtime_ns + 10**9
     os.utime(path, ns=(time, time))
     assert cut_all(cuts).made == 1
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])
+def test_a_piece_may_lack_what_the_rounding_of_times_explains_and_no_more(tmp_path, suffix):
+    source, target = write(tmp_path / f"talk{suffix}", tone(4.0)), tmp_path / "1.flac"
+    seconds = true_seconds(source)
+    assert cut_all([Cut(str(source), 3.0, seconds + 0.045, str(target))]).made == 1
+    assert len(load_samples(target, RATE)) == pytest.approx((seconds - 3.0) * RATE, abs=2)
+    target.unlink()
+    for end in (seconds + 0.06, seconds + 0.4):
+        (problem,) = cut_all([Cut(str(source), 3.0, end, str(target))]).failures.values()
+        assert f"the piece from 3 to {end:g} s lies outside the recording of {seconds:.2f} s" in problem
+        with pytest.raises(InputError, match="lies outside the recording"):
+            load_samples(source, RATE, 3.0, end)
+    assert not target.exists()
