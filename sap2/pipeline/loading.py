@@ -165,6 +165,16 @@ def read_settings(
     return apply_settings(config, resolve_settings({}, [*folders.values(), model])), recorded
 
 
+def settled_dtype(model: str, adapters: Mapping[str, str | None], name: str | None) -> torch.dtype:
+    """The number type that a :class:`LoadedModel` of the same arguments will have.
+
+    Raises:
+        InputError: as :class:`LoadedModel`.
+    """
+    config, recorded = read_settings(model, adapters)
+    return _choose_dtype(name, _folders(adapters), recorded, config)
+
+
 def _folders(adapters: Mapping[str, str | None]) -> dict[str, str]:
     return {stage: resolve_name(folder) for stage, folder in adapters.items() if folder is not None}
 

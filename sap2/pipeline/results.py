@@ -95,11 +95,18 @@ class ResultFiles:
             except ValueError:
                 raise InputError(f"{self.path} was not written by sap2 pipeline; --overwrite replaces it") from None
             # weights that an earlier version did not record are taken for the same
-            old = {**{name: settings[name] for name in settings if name.endswith("_weights")}, **before}
+            old = {name: settings[name] for name in settings if name.endswith("_weights")}
+            # and there was one engine
+            old = {**old, **({"engine": "transformers"} if "engine" in settings else {}), **before}
             names = sorted(name for name in {*old, *settings} if old.get(name) != settings.get(name))
             if names:
-                said = ", ".join(f"{name} {before.get(name)!r} (now {settings.get(name)!r})" for name in names)
+                said = ", ".join(f"{name} {old.get(name)!r} (now {settings.get(name)!r})" for name in names)
                 raise InputError(f"{self.path} was written with other settings: {said}; --overwrite starts afresh")
+        self.record(settings)
+
+    def record(self, settings: Mapping[str, Any]) -> None:
+        """Write what the results are made with (rank 0 only)."""
+        assert self._lock is not None
         self._lock.truncate(0)
         self._lock.write(json.dumps(settings, indent=2) + "\n")
         self._lock.flush()

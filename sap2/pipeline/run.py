@@ -13,10 +13,12 @@ from sap2.audio import load_samples, probe_seconds
 from sap2.errors import EngineError, InputError
 from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
-from sap2.pipeline.engines.choice import open_engine
+from sap2.pipeline.engines.base import Engine
+from sap2.pipeline.engines.choice import likely_engine, open_engine
+from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.fingerprints import is_made_from, row_fingerprint, weights_fingerprint
 from sap2.pipeline.items import BadRow, Item, read_items
-from sap2.pipeline.loading import read_settings
+from sap2.pipeline.loading import read_settings, settled_dtype
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.report import PipelineReport
@@ -91,14 +93,23 @@ class PipelineOptions:
         return PruneOptions(self.pruner, self.prune_top, self.prune_threshold, self.term_bank)
 
     def result_settings(self) -> dict[str, Any]:
-        """What results of one file must have in common."""
+        """What results of one file must have in common.
+
+        In float32 every engine replies the same; in other number types their last bits differ, and so may a reply.
+        """
         names = ("model", "prune_adapter", "asr_adapter", "max_new_tokens", "torch_dtype", "truncate_audio", "case")
         return {
             "stages": ",".join(self.plan().stages),
             **{name: getattr(self, name) for name in names},
             **({name: getattr(self, name) for name in _PRUNING} if self.prune_options().names() else {}),
             **{f"{name}_weights": weights_fingerprint(getattr(self, name)) for name in names[:3]},
+            **({} if self._is_exact() else {"engine": likely_engine(self.engine)}),
         }
+
+    def _is_exact(self) -> bool:
+        import torch
+
+        return settled_dtype(self.model, self.plan().adapters, self.torch_dtype) == torch.float32
 
 
 def run_pipeline(options: PipelineOptions) -> PipelineReport:
@@ -158,6 +169,8 @@ def _run(
         worker.fail(bad)
     if len(done) < len(items):
         worker.load(options, rank)
+        if options.engine == "auto" and rank.is_first:
+            _settle_engine(options, worker.decoder.engine, files, begun=bool(done))
         batches = worker.plan(items, options, report_errors=rank.is_first)
         share = [[item for item in batch if item.id not in done] for batch in batches[rank.index :: rank.world]]
         try:
@@ -167,6 +180,23 @@ def _run(
         finally:
             worker.decoder.engine.close()
     return _finish(worker.report, [item.id for item in items], files, rank)
+
+
+def _settle_engine(options: PipelineOptions, engine: Engine, files: ResultFiles, begun: bool) -> None:
+    """Record the engine that ``auto`` took in the end, where it is another than was to be expected.
+
+    Raises:
+        InputError: there are results of the one that did not start, and the engines' replies may differ.
+    """
+    settings = options.result_settings()
+    if "engine" not in settings or settings["engine"] == "transformers" or not isinstance(engine, TransformersEngine):
+        return
+    if begun:
+        raise InputError(
+            f"{files.path} was begun with vLLM, which does not start now, and in this number type transformers may "
+            f"reply otherwise; --engine transformers --overwrite starts afresh"
+        )
+    files.record({**settings, "engine": "transformers"})
 
 
 def merge_shards(val_dataset: str, result_path: str) -> PipelineReport:

@@ -15,6 +15,8 @@ from commands import sap2
 from pipeline_helpers import make_adapter
 from pipeline_rows import prune_row, prune_rows, write_jsonl
 
+from sap2.errors import EngineError
+from sap2.pipeline.engines import choice
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.stages import stage_content
@@ -146,6 +148,48 @@ def test_an_adapter_that_was_trained_again_in_its_folder_is_noticed(begun, tiny,
     with pytest.raises(ValueError, match=r"other settings: asr_adapter_weights '\w{16}' \(now '\w{16}'\)"):
         run_pipeline(dataclasses.replace(options, overwrite=False))
     assert path.read_bytes() == before
+
+
+def with_vllm(monkeypatch):
+    """As if vLLM were there, and did not start."""
+
+    def start(*_):
+        raise EngineError("no room")
+
+    monkeypatch.setattr(choice, "check_vllm", lambda: None)
+    monkeypatch.setattr(choice, "_open_vllm", start)
+
+
+def test_engines_are_mixed_in_float32_alone(begun, monkeypatch):
+    options, _, _, path = begun
+    with_vllm(monkeypatch)
+    assert run_pipeline(dataclasses.replace(options, engine="vllm")).resumed == 3
+    options = dataclasses.replace(options, torch_dtype="bfloat16", overwrite=True)
+    run_pipeline(options)
+    options, before = dataclasses.replace(options, overwrite=False), path.read_bytes()
+    for engine in ("vllm", "auto"):
+        with pytest.raises(ValueError, match=r"other settings: engine 'transformers' \(now 'vllm'\); --overwrite"):
+            run_pipeline(dataclasses.replace(options, engine=engine))
+    settings = path.with_suffix(".settings.json")
+    recorded = json.loads(settings.read_text())
+    settings.write_text(json.dumps({name: recorded[name] for name in recorded if name != "engine"}))
+    with pytest.raises(ValueError, match=r"engine 'transformers' \(now 'vllm'\)"):  # a file of an earlier version
+        run_pipeline(dataclasses.replace(options, engine="vllm"))
+    assert run_pipeline(options).resumed == 3 and path.read_bytes() == before
+
+
+def test_the_engine_that_auto_took_in_the_end_is_recorded(begun, monkeypatch):
+    options, _, audios, path = begun
+    with_vllm(monkeypatch)
+    options = dataclasses.replace(options, torch_dtype="bfloat16", engine="auto", overwrite=True)
+    assert run_pipeline(options).failed == 0
+    settings = path.with_suffix(".settings.json")
+    recorded = json.loads(settings.read_text())
+    assert recorded["engine"] == "transformers"
+    settings.write_text(json.dumps(recorded | {"engine": "vllm"}))
+    os.utime(audios[0])  # its result is to be made again
+    with pytest.raises(ValueError, match=r"r\.jsonl was begun with vLLM, which does not start now"):
+        run_pipeline(dataclasses.replace(options, overwrite=False))
 
 
 def test_a_missing_test_set_and_a_mistyped_model_are_one_line(tiny, rows, tmp_path, capsys):

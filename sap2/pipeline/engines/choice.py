@@ -84,6 +84,17 @@ def _import_vllm() -> Any:
     return VllmEngine
 
 
+def likely_engine(engine: str) -> str:
+    """The engine that ``auto`` will take, as far as that is known before it starts."""
+    if engine != "auto":
+        return engine
+    try:
+        check_vllm()
+    except InputError:
+        return "transformers"
+    return "vllm"
+
+
 def check_vllm() -> None:
     """Refuse where vLLM cannot be used.
 
