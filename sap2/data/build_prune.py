@@ -9,18 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from sap2.commands.shared import add_normalizer, add_output, check_output, print_report
-from sap2.data.building import (
-    BuildReport,
-    CleanUtterance,
-    RowOptions,
-    add_char,
-    add_row_options,
-    build_rows,
-    row_options,
-)
+from sap2.commands.shared import check_output, print_report
+from sap2.data.building import BuildReport, RowOptions, add_spoken_options, build_spoken_rows, row_options
 from sap2.prompts import prune_prompt, prune_reply
-from sap2.text import spoken_keywords
 
 
 def build_prune(
@@ -35,22 +26,16 @@ def build_prune(
         InputError: bad input; the message names file and line.
     """
 
-    options = options or RowOptions()
+    def answer(spoken: list[str], _: str) -> str:
+        return prune_reply(spoken)
 
-    def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
-        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer, options.char)
-        return utterance.keywords, prune_prompt(utterance.keywords), prune_reply(spoken)
-
-    return build_rows(source, output, make_turns, options, with_transcript=True)
+    return build_spoken_rows(source, output, prune_prompt, answer, normalizer, options, with_transcript=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.description = __doc__
-    add_row_options(parser)
-    add_output(parser, "stage-one rows")
-    add_normalizer(parser)
-    add_char(parser)
+    add_spoken_options(parser, "stage-one rows")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,13 +8,14 @@ import os
 import random
 from collections.abc import Callable, Iterator
 
+from sap2.commands.shared import add_normalizer, add_output
 from sap2.data.utterances import Utterance, read_utterances
 from sap2.errors import InputError
 from sap2.progress import progress
 from sap2.prompts import AUDIO_TAG, NO_KEYWORDS
 from sap2.rowfiles import write_rows
 from sap2.rows import Row
-from sap2.text import clean_keywords, clean_text
+from sap2.text import clean_keywords, clean_text, spoken_keywords
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,3 +177,36 @@ def add_char(parser: argparse.ArgumentParser) -> None:
 def row_options(args: argparse.Namespace) -> RowOptions:
     """The :class:`RowOptions` of parsed arguments."""
     return RowOptions(args.format, args.split_words, not args.no_reply, args.skip_empty, getattr(args, "char", False))
+
+
+def build_spoken_rows(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    ask: Callable[[list[str]], str],
+    answer: Callable[[list[str], str], str],
+    normalizer: str = "whisper-en",
+    options: RowOptions | None = None,
+    with_transcript: bool = False,
+) -> BuildReport:
+    """As :func:`build_rows`, for rows whose reply names the keywords that are spoken.
+
+    Args:
+        ask: gives the prompt with a list of keywords.
+        answer: gives the reply for the spoken ones of them and the transcript.
+        normalizer: of the transcript and the keywords, where the spoken ones are looked for.
+    """
+    options = options or RowOptions()
+
+    def make_turns(utterance: CleanUtterance) -> tuple[list[str], str, str]:
+        spoken = spoken_keywords(utterance.keywords, utterance.text, normalizer, options.char)
+        return utterance.keywords, ask(utterance.keywords), answer(spoken, utterance.text)
+
+    return build_rows(source, output, make_turns, options, with_transcript=with_transcript)
+
+
+def add_spoken_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options of the builders that look for the spoken keywords."""
+    add_row_options(parser)
+    add_output(parser, what)
+    add_normalizer(parser)
+    add_char(parser)
