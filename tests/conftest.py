@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ settings.register_profile("sap2", deadline=None, derandomize=True)
 settings.load_profile("sap2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# a job in the background starts with Ctrl-C ignored, and so would the commands that the tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("sap2", deadline=None)  # a busy machine is no fault
 settings.load_profile("sap2")
 
