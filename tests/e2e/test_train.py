@@ -208,3 +208,24 @@ def test_the_spotter_alone(plain_tiny, corpus):
     result = corpus.root / "alone.jsonl"
     run_swift("infer", "--adapters", str(checkpoint), *infer_arguments(corpus.test, result))
     assert len(read_results(result)) == len(corpus.test.read_text().splitlines())
+
+
+def test_the_whole_model_on_two_processes_without_deepspeed(plain_tiny, corpus):
+    """Every step of every rank uses all parameters, or DDP stops with "Expected to have finished reduction"; some
+    rows have a list and some have none."""
+    rows = [json.loads(line) for line in corpus.train.read_text().splitlines()]
+    for row in rows[::2]:
+        row["messages"][0]["content"] = "<audio>Transcribe speech to text."
+    mixed, output = corpus.root / "mixed.jsonl", corpus.root / "whole"
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = sft_arguments(plain_tiny, mixed, output)
+    for flag in ("--deepspeed", "--lora_rank"):
+        place = arguments.index(flag)
+        del arguments[place : place + 2]
+    arguments[arguments.index("--train_type") + 1] = "full"
+    arguments[arguments.index("--per_device_train_batch_size") + 1] = "1"
+    run_swift(*arguments, "--max_steps", "4", "--save_steps", "4", NPROC_PER_NODE="2")
+    assert len(losses(output)) == 4
+    before, after = (load_file(folder / "model.safetensors") for folder in (plain_tiny, output / "checkpoint-4"))
+    assert all(after[name].any() for name in after if "spotter.symbols" in name)
+    assert any((after[name] != before[name]).any() for name in before if "language_model" in name)
