@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sap2.audio import load_samples
+from sap2.model.configuration import SAP_FIELDS
 from sap2.model.encoder import trim_features
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
@@ -32,23 +33,25 @@ def make_adapter(
     random. ``args`` go to args.json.
     """
     torch.manual_seed(seed)
-    base = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny)
+    settings = {name: value for name, value in args.items() if name in SAP_FIELDS}
+    base = SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny, **settings)
     config = LoraConfig(
         r=8, lora_alpha=32, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=bool(learn)
     )
     model = get_peft_model(base, config)
     if learn:
-        _train(model, SAP2Qwen2AudioProcessor.from_pretrained(tiny), *learn, wavs, steps)
+        compression = {name: value for name, value in settings.items() if name != "sap_num_heads"}
+        _train(model.train(), SAP2Qwen2AudioProcessor.from_pretrained(tiny, **compression), *learn, wavs, steps)
     model.save_pretrained(folder)
     recorded = {"swift_version": "4.6.0", "tuner_type": "lora", "model": str(tiny), "template": "sap_qwen2_audio"}
-    settings = {
+    defaults = {
         "model_type": "sap_qwen2_audio",
         "sap_window_size": 2,
         "sap_pooling": "attention",
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
     }
-    content = recorded | settings | {"torch_dtype": "float32", "use_chat_template": True, "system": None} | args
+    content = recorded | defaults | {"torch_dtype": "float32", "use_chat_template": True, "system": None} | args
     (folder / "args.json").write_text(json.dumps(content))
     return folder
 
