@@ -1,5 +1,6 @@
 # make quickstart   install, make a tiny model and synthetic talks, train, decode, score (CPU, under 10 minutes)
-# make test         install and run all tests that need no GPU
+# make test         install and run the tests that need no GPU, but for the slow ones
+# make test-slow    the recipes from end to end, recordings of hours, damaged files by the thousand
 # make test-unit    only the quick ones
 # make test-transformers   the model's tests with the newest transformers that pyproject.toml allows
 # make lint         ruff and mypy
@@ -13,13 +14,16 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := $(VENV)/bin/python -c "import av, deepspeed, peft, sap2.model.processing, swift.pipelines, swift.trainers"
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: quickstart test test-unit test-transformers lint wheel clean
+.PHONY: quickstart test test-slow test-unit test-transformers lint wheel clean
 
 quickstart: $(VENV)/.base
 	PATH="$(abspath $(VENV))/bin:$$PATH" bash examples/quickstart.sh
 
 test: $(VENV)/.dev
-	$(VENV)/bin/pytest -m "not gpu"
+	$(VENV)/bin/pytest -m "not gpu and not slow"
+
+test-slow: $(VENV)/.dev
+	$(VENV)/bin/pytest -m "slow and not gpu"
 
 test-unit: $(VENV)/.dev
 	$(VENV)/bin/pytest
