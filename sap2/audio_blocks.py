@@ -17,10 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sap2.audio_parts import joined_flac, walk_riff
+from sap2.audio_parts import Range, Source, is_path, joined_flac, walk_riff
 from sap2.errors import InputError
-
-Source = str | os.PathLike[str] | io.BytesIO
 
 _ESTIMATED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb"}  # formats without a header: the length is guessed
 _BLOCK = 1 << 18  # frames of one block
@@ -66,6 +64,12 @@ def read_header(source: Source) -> Header:
     """
     import soundfile
 
+    with _parts(source) as parts:
+        if parts:
+            headers = [read_header(part) for part in parts]
+            seconds = [header.seconds for header in headers]
+            length = None if None in seconds else sum(seconds)
+            return Header(length, False, any(header.floating for header in headers), False)
     with contextlib.suppress(soundfile.SoundFileError, TypeError, ValueError), _sound_file(source) as file:
         exact = file.format != "FLAC"
         return Header(file.frames / file.samplerate, exact, file.subtype in ("FLOAT", "DOUBLE"), True)
@@ -82,10 +86,9 @@ def read_header(source: Source) -> Header:
 
 def claimed_seconds(source: Source) -> float | None:
     """The length that a header promises (wav, flac, mp4, mkv); None where it promises none or only estimates."""
-    if not isinstance(source, io.BytesIO):
-        riff = walk_riff(os.fspath(source), *_stamp(source))
-        if riff is not None:
-            return riff.claimed
+    riff = walk_riff(source)
+    if riff is not None:
+        return riff.claimed
     header = read_header(source)
     if header.lossless:
         return header.seconds
@@ -102,6 +105,10 @@ def read_blocks(source: Source, start: float = 0.0) -> Iterator[Block]:
     """
     import soundfile
 
+    with _parts(source) as parts:
+        if parts:
+            yield from _after((block for part in parts for block in read_blocks(part)), start, 0)
+            return
     done = 0
     try:
         with _sound_file(source) as file:
@@ -116,11 +123,27 @@ def read_blocks(source: Source, start: float = 0.0) -> Iterator[Block]:
     yield from _after(_decode(source), start, done)
 
 
+@contextlib.contextmanager
+def _parts(source: Source) -> Iterator[list[Range]]:
+    """The wavs of a file that was joined of several, each as a stream; nothing for any other source."""
+    riff = walk_riff(source)
+    if riff is None or not riff.parts:
+        yield []
+        return
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(Path(source).open("rb")) if is_path(source) else source
+        yield [Range(stream, *part) for part in riff.parts]
+
+
 def _after(blocks: Iterator[Block], start: float, done: int) -> Iterator[Block]:
     """What is left of the blocks from ``start`` seconds and ``done`` frames on."""
-    skip: int | None = None
+    skip = rate = 0
     for block in blocks:
-        skip = round(start * block.rate) + done if skip is None else skip
+        if not rate:
+            skip = round(start * block.rate) + done
+        elif rate != block.rate:  # a file that was joined of several
+            skip = round(skip * block.rate / rate)
+        rate = block.rate
         if skip < block.samples.shape[1]:
             yield Block(block.rate, block.samples[:, skip:])
         skip = max(0, skip - block.samples.shape[1])
@@ -135,18 +158,17 @@ def _sound_file(source: Source) -> Iterator[Any]:
     """
     import soundfile
 
-    if _first_bytes(source).startswith(_COMPRESSED):
+    head = _first_bytes(source)
+    if head.startswith(_COMPRESSED):
         raise ValueError("compressed")
-    if isinstance(source, io.BytesIO):
-        name: Any = source
-    else:
-        name = os.fspath(source)
-        riff = walk_riff(name, *_stamp(source))
-        if riff is not None and riff.to_the_end:
-            raise ValueError("the header of this wav does not know its length")
-        if Path(name).suffix.lower() == ".flac" and joined_flac(name, *_stamp(source)):
-            raise ValueError("several flac files in one")
-    with soundfile.SoundFile(name) as file:
+    riff = walk_riff(source)
+    if riff is not None and (riff.to_the_end or riff.parts):
+        raise ValueError("the header of this wav does not know its length")
+    if head == b"fLaC" and joined_flac(source):
+        raise ValueError("several flac files in one")
+    if not is_path(source):
+        source.seek(0)
+    with soundfile.SoundFile(os.fspath(source) if is_path(source) else source) as file:
         if file.format in ("MP3", "OGG", "MPEG") or file.subtype.startswith(("MPEG", "VORBIS", "OPUS")):
             raise ValueError("compressed")
         if not 0 < file.frames < 1 << 40:
@@ -156,11 +178,9 @@ def _sound_file(source: Source) -> Iterator[Any]:
 
 
 def _first_bytes(source: Source) -> bytes:
-    if isinstance(source, io.BytesIO):
+    if not is_path(source):
         source.seek(0)
-        head = source.read(4)
-        source.seek(0)
-        return head
+        return source.read(4)
     with Path(source).open("rb") as file:
         return file.read(4)
 
@@ -170,16 +190,12 @@ def _container(source: Source) -> Iterator[tuple[Any, Any]]:
     import av
 
     with contextlib.ExitStack() as stack:
-        if isinstance(source, io.BytesIO):
-            source.seek(0)
-            stream: Any = source
-        else:
-            stream = stack.enter_context(Path(source).open("rb"))
+        stream = stack.enter_context(Path(source).open("rb")) if is_path(source) else source
         # a playlist may name other files and addresses: no protocol that could open them
         options = {"protocol_whitelist": "crypto"}
-        if not isinstance(source, io.BytesIO):
-            riff = walk_riff(os.fspath(source), *_stamp(source))
-            options |= {"ignore_length": "1"} if riff is not None and riff.to_the_end else {}
+        riff = walk_riff(source)
+        options |= {"ignore_length": "1"} if riff is not None and riff.to_the_end else {}
+        stream.seek(0)
         try:
             container = stack.enter_context(av.open(stream, metadata_errors="ignore", options=options))
             audio = container.streams.best("audio")
