@@ -84,7 +84,7 @@ def open_recording(
         InputError: the file does not exist, is empty, cannot be read, is silent, holds numbers that are not finite, or
             ends before the piece does.
     """
-    name = name or ("(bytes)" if isinstance(source, io.BytesIO) else os.fspath(source))
+    name = name or ("(bytes)" if isinstance(source, io.IOBase) else os.fspath(source))
     source = _opened(source)
     try:
         scale = _float_scale(source)
@@ -143,7 +143,7 @@ def audio_file(path: str | os.PathLike[str]) -> Path:
 
 def _opened(source: Source) -> Source:
     """The source as the readers take it: a file that is there, or the bytes of an entry of a Kaldi archive."""
-    if isinstance(source, io.BytesIO):
+    if isinstance(source, io.IOBase):
         return source
     entry = _ARCHIVE.fullmatch(os.fspath(source))
     if entry is None or Path(source).is_file():
@@ -250,7 +250,7 @@ def _float_scale(source: Source) -> float:
     """What floating point samples are to be multiplied by; 1 unless they are whole numbers (±32768)."""
     if not read_header(source).floating:
         return 1.0
-    if isinstance(source, io.BytesIO):
+    if isinstance(source, io.IOBase):
         peak = _peak_of(source)
     else:
         peak = _peak_of_file(os.fspath(source), Path(source).stat().st_mtime_ns)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sap2.audio_parts import Range, Source, is_path, joined_flac, walk_riff
+from sap2.audio_parts import Range, Source, joined_flac, opened, walk_riff
 from sap2.errors import InputError
 
 _ESTIMATED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb"}  # formats without a header: the length is guessed
@@ -131,7 +131,7 @@ def _parts(source: Source) -> Iterator[list[Range]]:
         yield []
         return
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(Path(source).open("rb")) if is_path(source) else source
+        stream = stack.enter_context(opened(source))
         yield [Range(stream, *part) for part in riff.parts]
 
 
@@ -166,9 +166,9 @@ def _sound_file(source: Source) -> Iterator[Any]:
         raise ValueError("the header of this wav does not know its length")
     if head == b"fLaC" and joined_flac(source):
         raise ValueError("several flac files in one")
-    if not is_path(source):
+    if isinstance(source, io.IOBase):
         source.seek(0)
-    with soundfile.SoundFile(os.fspath(source) if is_path(source) else source) as file:
+    with soundfile.SoundFile(source if isinstance(source, io.IOBase) else os.fspath(source)) as file:
         if file.format in ("MP3", "OGG", "MPEG") or file.subtype.startswith(("MPEG", "VORBIS", "OPUS")):
             raise ValueError("compressed")
         if not 0 < file.frames < 1 << 40:
@@ -178,10 +178,7 @@ def _sound_file(source: Source) -> Iterator[Any]:
 
 
 def _first_bytes(source: Source) -> bytes:
-    if not is_path(source):
-        source.seek(0)
-        return source.read(4)
-    with Path(source).open("rb") as file:
+    with opened(source) as file:
         return file.read(4)
 
 
@@ -190,7 +187,7 @@ def _container(source: Source) -> Iterator[tuple[Any, Any]]:
     import av
 
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(Path(source).open("rb")) if is_path(source) else source
+        stream = stack.enter_context(opened(source))
         # a playlist may name other files and addresses: no protocol that could open them
         options = {"protocol_whitelist": "crypto"}
         riff = walk_riff(source)

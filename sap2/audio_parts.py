@@ -4,10 +4,12 @@ begins in a file that was joined of several. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,26 +66,32 @@ class Range(io.RawIOBase):
         return len(data)
 
 
-def is_path(source: Source) -> bool:
-    """Whether it is a file and not a stream."""
-    return isinstance(source, (str, os.PathLike))
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[Any]:
+    """The file or the stream from its first byte on; only the file is closed."""
+    if isinstance(source, io.IOBase):
+        source.seek(0)
+        yield source
+        return
+    with Path(source).open("rb") as file:
+        yield file
 
 
 def walk_riff(source: Source) -> Riff | None:
     """What the chunks of a wav say of its data; None where the source is no wav."""
-    if is_path(source):
-        return _riff_of_file(os.fspath(source), *_stamp(source))
-    return _walk(source, source.seek(0, io.SEEK_END))
+    if isinstance(source, io.IOBase):
+        return _walk(source, source.seek(0, io.SEEK_END))
+    return _riff_of_file(os.fspath(source), *_stamp(source))
 
 
 def joined_flac(source: Source) -> bool:
     """Whether a second flac stream follows the first, which libsndfile would stop after."""
-    if is_path(source):
-        return _joined_flac_file(os.fspath(source), *_stamp(source))
-    return _has_second_flac(source)
+    if isinstance(source, io.IOBase):
+        return _has_second_flac(source)
+    return _joined_flac_file(os.fspath(source), *_stamp(source))
 
 
-def _stamp(source: Any) -> tuple[int, int]:
+def _stamp(source: str | os.PathLike[str]) -> tuple[int, int]:
     status = Path(source).stat()
     return status.st_size, status.st_mtime_ns
 

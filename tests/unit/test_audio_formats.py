@@ -6,12 +6,12 @@ import io
 import struct
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from sounds import RATE, SECONDS, assert_same_sound, encode, header_changed, sound
 
 from sap2.audio import (
     SilentAudioError,
@@ -25,57 +25,6 @@ from sap2.data.cutting import Cut, cut_all
 from sap2.errors import InputError
 
 av = pytest.importorskip("av")
-
-RATE = 16_000
-SECONDS = 3.0
-BIT_RATES = {"wmav2": 64_000, "libopencore_amrnb": 12_200}
-"""Of the codecs that have no usual one, or not ours."""
-
-
-def sound(seconds=SECONDS, rate=RATE, seed=0):
-    """Tones that come and go, so that a shift in time shows."""
-    time = np.arange(round(seconds * rate)) / rate
-    envelope = 0.1 + 0.9 * (np.sin(2 * np.pi * 1.3 * time + seed) > 0)
-    return (0.3 * envelope * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
-
-
-def encode(path, codec, samples, rate=RATE, layout="mono", **options):
-    """Write a file with ffmpeg; the container goes by the suffix."""
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        if codec in BIT_RATES:
-            stream.bit_rate = BIT_RATES[codec]
-        if str(path).endswith("mkv"):
-            picture = container.add_stream("mpeg4", rate=10)
-            picture.width = picture.height = 64
-            picture.pix_fmt = "yuv420p"
-            for packet in picture.encode(av.VideoFrame(64, 64, "yuv420p")):
-                container.mux(packet)
-        fifo, resampler = av.AudioFifo(), av.AudioResampler(stream.format, layout, rate)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), "flt", layout)
-        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
-        for part in resampler.resample(frame):
-            fifo.write(part)
-        size = stream.codec_context.frame_size or 1024
-        while (part := fifo.read(size)) or (part := fifo.read(size, partial=True)):
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-    return str(path)
-
-
-def envelope(samples):
-    return np.sqrt(np.square(samples[: len(samples) // 160 * 160]).reshape(-1, 160).mean(1))
-
-
-def assert_same_sound(path, expected, slack=0.06, lead=0.0):
-    """The length, and what is loud when, after the ``lead`` seconds of silence that an encoder puts in front."""
-    heard = load_samples(path, RATE)[round(lead * RATE) :]
-    assert abs(len(heard) - len(expected)) < slack * RATE
-    length = min(len(heard), len(expected))
-    one, other = envelope(heard[:length]), envelope(expected[:length])
-    assert np.corrcoef(one, other)[0, 1] > 0.85
-    assert 0.7 < one.mean() / other.mean() < 1.4
-
 
 # ---- kinds of files
 
@@ -102,7 +51,8 @@ def assert_same_sound(path, expected, slack=0.06, lead=0.0):
 def test_formats_of_phones_and_lectures(tmp_path, name, codec):
     rate = 8_000 if name.endswith("amr") else 48_000
     path = encode(tmp_path / name, codec, sound(rate=rate), rate)
-    assert_same_sound(path, sound(), slack=0.1, lead=2048 / rate if codec == "wmav2" else 0.0)
+    lost = round(RATE * 2048 / rate) if codec == "wmav2" else 0  # ffmpeg's encoder swallows its first frame
+    assert_same_sound(path, sound()[lost:], slack=0.1)
     assert probe_seconds(path) == pytest.approx(SECONDS, abs=0.1)
     assert true_seconds(path) == pytest.approx(SECONDS, abs=0.1)
     assert not missing_seconds(path, true_seconds(path))
@@ -139,12 +89,6 @@ def test_a_video_without_sound_and_a_text_are_refused(tmp_path):
 # ---- lengths that a header does not know, or has wrong
 
 
-def header_changed(path, change):
-    data = bytearray(Path(path).read_bytes())
-    change(data)
-    Path(path).write_bytes(data)
-
-
 def test_flac_from_a_pipe(tmp_path):
     """Total samples 0: the encoder could not go back to fill them in."""
     path = tmp_path / "pipe.flac"
@@ -178,61 +122,6 @@ def test_notes_behind_the_sound_are_not_heard(tmp_path):
     note = b"x" * 20_000
     path.write_bytes(path.read_bytes() + b"note" + struct.pack("<I", len(note)) + note)
     assert len(load_samples(path, RATE)) == SECONDS * RATE
-
-
-@pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus", "flac"])
-def test_all_parts_of_files_that_were_joined(tmp_path, suffix):
-    paths = [tmp_path / f"{number}.{suffix}" for number in range(2)]
-    for number, path in enumerate(paths):
-        options = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
-        soundfile.write(path, sound(seed=number), RATE, **options)
-    joined = tmp_path / f"joined.{suffix}"
-    joined.write_bytes(b"".join(path.read_bytes() for path in paths))
-    heard = load_samples(joined, RATE)
-    # an encoder may put silence in front of a part, and after it
-    shifts = [envelope(heard[round((SECONDS + shift) * RATE) :])[:280] for shift in np.arange(0, 0.2, 0.01)]
-    assert max(np.corrcoef(one, envelope(sound(seed=1))[:280])[0, 1] for one in shifts) > 0.85
-    assert true_seconds(joined) == pytest.approx(2 * SECONDS, abs=0.2)
-
-
-@pytest.mark.parametrize("note", [b"", b"note" + struct.pack("<I", 20_000) + bytes(20_000)])
-@pytest.mark.parametrize("rates", [(RATE, RATE, RATE), (44_100, 8_000, RATE)])
-def test_all_parts_of_wav_files_that_were_joined(tmp_path, note, rates):
-    """One after the other with their headers, as `cat` joins them; the last was never closed."""
-    sounds = [sound(rate=rate, seed=number) for number, rate in enumerate(rates)]
-    path = tmp_path / "joined.wav"
-    with path.open("wb") as joined:
-        for number, (samples, rate) in enumerate(zip(sounds, rates, strict=True)):
-            soundfile.write(tmp_path / "one.wav", samples, rate)
-            if number == 2:
-                header_changed(tmp_path / "one.wav", lambda data: data.__setitem__(slice(40, 44), bytes(4)))
-            joined.write((tmp_path / "one.wav").read_bytes() + (note if number < 2 else b""))
-    expected = np.concatenate([sound(seed=number) for number in range(3)])
-    assert_same_sound(path, expected)
-    assert true_seconds(path) == pytest.approx(3 * SECONDS, abs=0.01)
-    assert np.array_equal(load_samples(io.BytesIO(path.read_bytes()), RATE), load_samples(path, RATE))
-    piece = load_samples(path, RATE, SECONDS + 0.5, SECONDS + 1.5)
-    same = load_samples(path, RATE)[round((SECONDS + 0.5) * RATE) :][: len(piece)]
-    assert len(piece) == RATE and np.corrcoef(piece, same)[0, 1] > 0.99
-
-
-def test_a_damaged_part_of_a_joined_wav_is_refused(tmp_path):
-    soundfile.write(tmp_path / "a.wav", sound(), RATE)
-    data = (tmp_path / "a.wav").read_bytes()
-    (tmp_path / "a.wav").write_bytes(data + data.replace(b"fmt ", b"xxxx"))
-    with pytest.raises(InputError, match=r"a\.wav cannot be read"):
-        load_samples(tmp_path / "a.wav", RATE)
-
-
-def test_streams_are_read_as_files_are(tmp_path):
-    """A recorder's wav without a length and a flac that was joined, as an upload brings them."""
-    soundfile.write(tmp_path / "a.wav", sound(), RATE)
-    header_changed(tmp_path / "a.wav", lambda data: data.__setitem__(slice(40, 44), bytes(4)))
-    soundfile.write(tmp_path / "a.flac", sound(), RATE)
-    (tmp_path / "b.flac").write_bytes(2 * (tmp_path / "a.flac").read_bytes())
-    for name, seconds in (("a.wav", SECONDS), ("b.flac", 2 * SECONDS)):
-        content = (tmp_path / name).read_bytes()
-        assert len(load_samples(io.BytesIO(content), RATE)) == pytest.approx(seconds * RATE, abs=RATE // 10)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav", "mp3", "mp4"])
