@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -129,6 +129,17 @@ class Asker:
         for utterance, reply in zip(utterances, replies, strict=True):
             utterance.note(stage, reply)
         return replies
+
+    def stream(self, stage: str, hearing: Hearing, utterance: Utterance) -> Generator[str, None, Reply]:
+        """Put the stage's question about the one utterance; the reply's text in pieces, then the noted reply.
+
+        Raises:
+            InputError: the keyword list is too long for the model.
+        """
+        (embedded,) = hearing.embed(stage, self.encoder, [self.prompt(stage, utterance)])
+        reply = yield from self.engine.stream(stage, embedded, self.room(embedded))
+        utterance.note(stage, reply)
+        return reply
 
     def room(self, prompt: EmbeddedPrompt) -> int:
         """The longest reply to that prompt."""

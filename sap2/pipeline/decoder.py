@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -93,6 +93,30 @@ class Decoder:
         seconds["audio"] = hearing.seconds
         share = {stage: round(value / len(utterances), 4) for stage, value in seconds.items()}
         return [utterance.outcome(share, hearing.tower_runs) for utterance in utterances]
+
+    @torch.inference_mode()
+    def speak(self, prepared: Prepared) -> Generator[str, None, Outcome]:
+        """Run all stages on one utterance and hand out the last one's reply in pieces, as they come.
+
+        Together the pieces are what the model said (``outcome.replies``). Safe to call from several threads.
+
+        Returns:
+            Of the generator: the outcome.
+        """
+        utterance = Utterance(prepared.job, prepared.heard, prepared.prompt, list(prepared.job.keywords))
+        hearing = Hearing(self.loaded, [prepared.heard])
+        seconds: dict[str, float] = {}
+        for stage in self.stages:
+            start, heard = time.perf_counter(), hearing.seconds
+            if stage == PRUNE:
+                self._run_stage(stage, hearing, [utterance])
+            else:
+                reply = yield from self._asker.stream(stage, hearing, utterance)
+                utterance.take_reading(read_reply(stage, reply.text, utterance.keywords))
+            seconds[stage] = round(time.perf_counter() - start - (hearing.seconds - heard), 4)
+        if self.stages[-1] == PRUNE:
+            yield utterance.text
+        return utterance.outcome({"audio": round(hearing.seconds, 4), **seconds}, hearing.tower_runs)
 
     def _run_stage(self, stage: str, hearing: Hearing, utterances: Sequence[Utterance]) -> None:
         if stage == PRUNE:

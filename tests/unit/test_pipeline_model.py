@@ -16,7 +16,8 @@ from sap2.data.extract_predicted_keywords import extract_predicted_keywords
 from sap2.model.context import Context, tokenize_context
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.base import Reply
-from sap2.pipeline.engines.transformers import greedy_config, read_replies
+from sap2.pipeline.engines.replies import read_replies
+from sap2.pipeline.engines.transformers import greedy_config
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.pruners import RankedKeyword

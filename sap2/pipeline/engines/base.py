@@ -1,13 +1,13 @@
 """The seam between our model, which hears, pools and embeds, and the language model, which generates.
 
 An engine gets prompts as the embeddings that the language model reads (speech and pooled context in place), and the
-stage, which tells the adapter. To add one, write a class with :class:`Engine`'s method in a module of this folder and
+stage, which tells the adapter. To add one, write a class with :class:`Engine`'s methods in a module of this folder and
 hand it to :class:`sap2.pipeline.decoder.Decoder`. Stages, batches, results and errors know nothing of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -57,6 +57,14 @@ class Engine(Protocol):
         Args:
             stage: whose adapter speaks; the base model where the stage has none.
             max_new_tokens: longest reply.
+        """
+        ...
+
+    def stream(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int) -> Generator[str, None, Reply]:
+        """The text of one reply in pieces, as they come; returns the reply, whose text they make up.
+
+        The generator asks when its first piece is asked for. Closed before its end, it ends the reply, for which nobody
+        waits any more.
         """
         ...
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from sap2.pipeline.engines.base import EmbeddedPrompt, Reply
+from sap2.pipeline.engines.replies import TokenQueue, read_replies, read_stream
 from sap2.pipeline.loading import LoadedModel
 from sap2.prompts import IM_END
 
@@ -28,18 +38,48 @@ class TransformersEngine:
     def close(self) -> None:
         """Nothing to give back: the model is the caller's."""
 
-    @torch.inference_mode()
     def generate(self, stage: str, prompts: Sequence[EmbeddedPrompt], max_new_tokens: int) -> list[Reply]:
         """Replies in the order of the prompts."""
-        inputs, recorder = self._collate(prompts), _RecordLogProbs()
+        recorder = _RecordLogProbs()
+        generated = self._generate(stage, prompts, max_new_tokens, recorder)
+        return read_replies(generated, recorder.steps, self._tokenizer)
+
+    def stream(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int) -> Generator[str, None, Reply]:
+        """The text of one reply in pieces, as they come; returns the reply."""
+        tokens, left, recorder = TokenQueue(), threading.Event(), _RecordLogProbs()
+
+        def generate() -> None:
+            try:
+                more = {"streamer": _Streamer(tokens, recorder), "stopping_criteria": [_ReaderLeft(left)]}
+                self._generate(stage, [prompt], max_new_tokens, recorder, **more)
+            except BaseException as error:
+                tokens.end(error)  # raised where it is read
+
+        threading.Thread(target=generate, name="generate", daemon=True).start()
+        try:
+            return (yield from read_stream(tokens, self._tokenizer))
+        finally:
+            left.set()
+
+    @torch.inference_mode()
+    def _generate(
+        self,
+        stage: str,
+        prompts: Sequence[EmbeddedPrompt],
+        max_new_tokens: int,
+        recorder: _RecordLogProbs,
+        **more: Any,
+    ) -> Tensor:
+        """The generated ids (B, new tokens)."""
+        inputs = self._collate(prompts)
         with self._loaded.use(stage) as model:
             output = model.generate(
                 **inputs,
                 generation_config=greedy_config(model.generation_config, self._tokenizer, max_new_tokens),
                 logits_processor=LogitsProcessorList([recorder]),
+                **more,
             )
-        generated = output[:, inputs["input_ids"].shape[1] :]
-        return read_replies(generated, recorder.steps, self._tokenizer)
+        return output[:, inputs["input_ids"].shape[1] :]
 
     def _collate(self, prompts: Sequence[EmbeddedPrompt]) -> dict[str, Tensor]:
         """Pad on the left."""
@@ -69,6 +109,32 @@ class _RecordLogProbs(LogitsProcessor):
         return scores
 
 
+class _Streamer(BaseStreamer):
+    """Hands on each token of the one reply with its log probability."""
+
+    def __init__(self, tokens: TokenQueue, recorder: _RecordLogProbs):
+        self._tokens, self._recorder = tokens, recorder
+        self._count = -1  # the prompt comes first
+
+    def put(self, value: Tensor) -> None:
+        if self._count >= 0:
+            self._tokens.put(value.tolist(), self._recorder.steps[self._count].tolist())
+        self._count += 1
+
+    def end(self) -> None:
+        self._tokens.end()
+
+
+class _ReaderLeft(StoppingCriteria):
+    """Ends a reply that nobody reads any more."""
+
+    def __init__(self, left: threading.Event):
+        self._left = left
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        return input_ids.new_full((len(input_ids),), self._left.is_set(), dtype=torch.bool)
+
+
 def greedy_config(base: GenerationConfig, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
     """The model's own generation settings (a repetition penalty, say) without sampling and without beams.
 
@@ -83,28 +149,3 @@ def greedy_config(base: GenerationConfig, tokenizer: PreTrainedTokenizerBase, ma
     config.eos_token_id = list(dict.fromkeys([*ends, *stops]))
     config.pad_token_id = tokenizer.pad_token_id
     return config
-
-
-def read_replies(generated: Tensor, steps: Sequence[Tensor], tokenizer: PreTrainedTokenizerBase) -> list[Reply]:
-    """Replies of the generated ids (B, new tokens).
-
-    Padding and the token that ends the reply are left out; special tokens within a reply stay visible.
-
-    Args:
-        steps: for each new token, the log probabilities (B,).
-    """
-    rows = zip(generated.tolist(), torch.stack(list(steps), 1).tolist(), strict=True)
-    return [read_reply(ids, log_probs, tokenizer) for ids, log_probs in rows]
-
-
-def read_reply(generated: Sequence[int], log_probs: Sequence[float], tokenizer: PreTrainedTokenizerBase) -> Reply:
-    """One reply of its ids and their log probabilities; see :func:`read_replies`."""
-    pad = tokenizer.pad_token_id
-    ends = tokenizer.convert_tokens_to_ids([tokenizer.eos_token, IM_END])
-    ids = [token for token in generated if token != pad]
-    spoken = [log_prob for token, log_prob in zip(generated, log_probs, strict=True) if token != pad]
-    pieces = [tokenizer.decode([token]) for token in ids]
-    for end in ends:
-        ids = ids[:-1] if ids and ids[-1] == end else ids
-    text = tokenizer.decode(ids, skip_special_tokens=False, spaces_between_special_tokens=False)
-    return Reply(text, not {pad, *ends}.isdisjoint(generated), pieces, spoken)

@@ -13,9 +13,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -33,7 +32,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from sap2.errors import EngineError, InputError
 from sap2.pipeline.adapters import AdapterHalves
 from sap2.pipeline.engines.base import EmbeddedPrompt, Reply
-from sap2.pipeline.engines.transformers import greedy_config, read_reply
+from sap2.pipeline.engines.replies import TokenQueue, read_reply, read_stream
+from sap2.pipeline.engines.transformers import greedy_config
 from sap2.pipeline.engines.vllm_plugin import DRIVER, language_model_config
 
 SETTLED = {
@@ -136,15 +136,12 @@ class VllmEngine:
         """
         return asyncio.run_coroutine_threadsafe(self._reply(stage, prompt, max_new_tokens), self._loop)
 
-    def stream(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int) -> Iterator[str]:
-        """The text of one reply in pieces, as they come; together they are the reply's text."""
-        queue: SimpleQueue[str | BaseException | None] = SimpleQueue()
-        task = asyncio.run_coroutine_threadsafe(self._pieces(stage, prompt, max_new_tokens, queue), self._loop)
+    def stream(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int) -> Generator[str, None, Reply]:
+        """The text of one reply in pieces, as they come; returns the reply."""
+        tokens = TokenQueue()
+        task = asyncio.run_coroutine_threadsafe(self._put_tokens(stage, prompt, max_new_tokens, tokens), self._loop)
         try:
-            while (piece := queue.get()) is not None:
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
+            return (yield from read_stream(tokens, self._tokenizer))
         finally:
             task.cancel()  # of a reader that goes away; vLLM then stops generating
 
@@ -157,28 +154,19 @@ class VllmEngine:
         async with contextlib.aclosing(self._outputs(stage, prompt, max_new_tokens, kind)) as outputs:
             return self._read(await anext(outputs))
 
-    async def _pieces(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int, queue: SimpleQueue) -> None:
-        said = ""
+    async def _put_tokens(self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int, tokens: TokenQueue) -> None:
+        kind = RequestOutputKind.DELTA
         try:
-            async with contextlib.aclosing(
-                self._outputs(stage, prompt, max_new_tokens, RequestOutputKind.CUMULATIVE)
-            ) as outputs:
+            async with contextlib.aclosing(self._outputs(stage, prompt, max_new_tokens, kind)) as outputs:
                 async for output in outputs:
-                    text = self._read(output).text
-                    # a character of several tokens is not whole yet; at the end it stays as it is
-                    stable = text if output.finish_reason else text.rstrip("�")
-                    if len(stable) > len(said):
-                        queue.put(stable[len(said) :])
-                        said = stable
-            queue.put(None)
+                    tokens.put(output.token_ids, _log_probs(output))
+            tokens.end()
         except BaseException as error:
-            queue.put(error)
+            tokens.end(error)
             raise
 
     def _read(self, output: CompletionOutput) -> Reply:
-        chosen = zip(output.token_ids, output.logprobs or [], strict=True)
-        log_probs = [candidates[token].logprob for token, candidates in chosen]
-        return read_reply(list(output.token_ids), log_probs, self._tokenizer)
+        return read_reply(list(output.token_ids), _log_probs(output), self._tokenizer)
 
     async def _outputs(
         self, stage: str, prompt: EmbeddedPrompt, max_new_tokens: int, kind: RequestOutputKind
@@ -209,6 +197,11 @@ class VllmEngine:
             detokenize=False,
             output_kind=kind,
         )
+
+
+def _log_probs(output: CompletionOutput) -> list[float]:
+    chosen = zip(output.token_ids, output.logprobs or [], strict=True)
+    return [candidates[token].logprob for token, candidates in chosen]
 
 
 DIED = "vLLM's engine process has died; what it said is above"
