@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sap2.audio import load_samples, probe_seconds
 from sap2.errors import EngineError, InputError
-from sap2.pipeline.batching import plan_batches
-from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.base import Engine
-from sap2.pipeline.engines.choice import likely_engine, open_engine
+from sap2.pipeline.engines.choice import likely_engine
 from sap2.pipeline.engines.transformers import TransformersEngine
-from sap2.pipeline.fingerprints import is_made_from, row_fingerprint, weights_fingerprint
+from sap2.pipeline.fingerprints import is_made_from, weights_fingerprint
 from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import read_settings, settled_dtype
 from sap2.pipeline.pruners import PruneOptions
@@ -24,9 +19,8 @@ from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.report import PipelineReport
 from sap2.pipeline.results import ResultFiles, read_results
 from sap2.pipeline.shards import Shard, read_shards, write_merged
-from sap2.pipeline.stages import ASR, StagePlan, plan_stages, stage_content
-from sap2.pipeline.utterances import Job, Outcome
-from sap2.progress import Progress, progress
+from sap2.pipeline.stages import StagePlan, plan_stages
+from sap2.pipeline.worker import Worker
 from sap2.rows import Row
 
 _PRUNING = tuple(field.name for field in dataclasses.fields(PruneOptions))
@@ -162,7 +156,7 @@ def _run(
     bad = [row for row in found if isinstance(row, BadRow)]
     done = files.done(item.id for item in items)
     rank.gather(None)  # all have read what is done before the first adds to it
-    worker = _Worker(
+    worker = Worker(
         files, PipelineReport(rows=len(found), resumed=len(done), changed=changed, errors=str(files.errors))
     )
     if rank.is_first:
@@ -216,12 +210,6 @@ def merge_shards(val_dataset: str, result_path: str) -> PipelineReport:
     return report
 
 
-def _device_of(rank: Rank) -> str:
-    import torch
-
-    return f"cuda:{rank.local}" if torch.cuda.is_available() else "cpu"
-
-
 def _finish(report: PipelineReport, order: Sequence[str], files: ResultFiles, rank: Rank) -> PipelineReport:
     reports = rank.gather(report)
     report.failed = sum(other.failed for other in reports)
@@ -230,110 +218,3 @@ def _finish(report: PipelineReport, order: Sequence[str], files: ResultFiles, ra
     if rank.is_first:
         report.count(files.finish(order).values())
     return rank.gather(report)[0]
-
-
-class _Worker:
-    """The share of one rank."""
-
-    def __init__(self, files: ResultFiles, report: PipelineReport):
-        self.files = files
-        self.report = report
-        self.written = 0
-
-    def load(self, options: PipelineOptions, rank: Rank) -> None:
-        """Load the model; each rank takes the GPU of its number on the machine."""
-        device = options.device
-        if device is None and rank.world > 1:
-            device = _device_of(rank)
-        plan = options.plan()
-        given = (options.model, plan.adapters, device, options.torch_dtype, options.attn_impl)
-        loaded, engine = open_engine(options.engine, *given, options.engine_args)
-        self.decoder = Decoder(
-            loaded,
-            plan.stages,
-            options.max_new_tokens,
-            options.truncate_audio,
-            engine=engine,
-            case=options.case,
-            prune=options.prune_options(),
-        )
-        if self.decoder.bank is not None and rank.is_first:
-            print(f"{options.term_bank}: {self.decoder.bank}", file=sys.stderr)
-
-    def plan(self, items: Sequence[Item], options: PipelineOptions, report_errors: bool) -> list[list[Item]]:
-        """Batches of the whole test set, the same in every rank, whatever is done already."""
-        readable, lengths, bad = [], [], []
-        encoder = self.decoder.encoder
-        for item in progress(items, "plan"):
-            try:
-                tokens = encoder.audio_tokens(probe_seconds(item.audio))
-                first = (
-                    item.content if self.decoder.asks_first else stage_content(ASR, item.keywords[: options.prune_top])
-                )
-                lengths.append(len(encoder.prompt(first, "", tokens).input_ids))
-                readable.append(item)
-            except (InputError, OSError) as error:
-                bad.append(_bad(item, error))
-        if report_errors:
-            self.fail(bad)
-        batches = plan_batches(lengths, options.batch_size, options.max_batch_tokens)
-        return [[readable[index] for index in batch] for batch in batches]
-
-    def decode(self, batches: Sequence[Sequence[Item]], workers: int, show: bool) -> None:
-        """Decode and write batch by batch."""
-        start = time.perf_counter()
-        with Progress("decode", sum(map(len, batches)), shown=show) as shown:
-            for batch in self.decoder.stream(batches, self._job, workers, shown):
-                results = [(item, outcome) for item, outcome in batch if isinstance(outcome, Outcome)]
-                self.files.append([result_row(item, outcome) for item, outcome in results])
-                self.written += len(results)
-                self.fail([_bad(item, error) for item, error in batch if isinstance(error, Exception)])
-                self.report.audio_seconds += sum(outcome.audio_seconds for _, outcome in results)
-                self.report.seconds = time.perf_counter() - start
-
-    def _job(self, item: Item) -> Job:
-        rate = self.decoder.encoder.sampling_rate
-        return Job(item.audio, lambda: load_samples(item.audio, rate), item.keywords, item.content, item.system)
-
-    def died(self, error: EngineError) -> EngineError:
-        """That the engine has failed, and what is left to do."""
-        done = self.report.resumed + self.written
-        return EngineError(f"{error}; {done} of {self.report.rows} rows have a result, the same command goes on")
-
-    def fail(self, rows: Sequence[BadRow]) -> None:
-        """Write rows that have no result, with the reason."""
-        self.report.failed += len(rows)
-        self.files.append_errors([{"id": row.id, "row": row.number, "error": row.error} for row in rows])
-
-
-def _bad(item: Item, error: Exception) -> BadRow:
-    from torch import OutOfMemoryError
-
-    if not isinstance(error, (InputError, OSError, MemoryError, OutOfMemoryError)):
-        raise error
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return BadRow(item.number, item.id, reason)
-
-
-def result_row(item: Item, outcome: Outcome) -> Row:
-    """The row of the result file; the first fields are those of ``swift infer``."""
-    messages = [{"role": "system", "content": item.system}] if item.system is not None else []
-    messages.append({"role": "user", "content": item.content})
-    return {
-        "id": item.id,
-        "fingerprint": row_fingerprint(item),
-        "response": outcome.reading.text,
-        "labels": item.labels,
-        "messages": [*messages, {"role": "assistant", "content": outcome.reading.text}],
-        **item.result_fields(),
-        "keywords": item.keywords,
-        "picked_keywords": outcome.reading.picked,
-        "unlisted_keywords": outcome.reading.unlisted,
-        "keyword_probabilities": outcome.probabilities,
-        "replies": outcome.replies,
-        "prune_labels": item.prune_labels,
-        "cut_off": outcome.cut_off,
-        "audio_seconds": round(outcome.audio_seconds, 3),
-        "audio_tower_runs": outcome.audio_tower_runs,
-        "seconds": outcome.seconds,
-    }
