@@ -22,6 +22,7 @@ _LAZY = {
     "TimedKeywords": "sap2.slides.sources",
     "Transcriber": "sap2.pipeline.transcriber",
     "Transcript": "sap2.pipeline.types",
+    "Word": "sap2.pipeline.types",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TimedKeywords",
     "Transcriber",
     "Transcript",
+    "Word",
     "__version__",
 ]
 
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from sap2.model.pooling import SpeechDrivenPooling
     from sap2.model.processing import SAP2Qwen2AudioProcessor
     from sap2.pipeline.transcriber import Transcriber
-    from sap2.pipeline.types import Request, Transcript
+    from sap2.pipeline.types import Request, Transcript, Word
     from sap2.slides.sources import TimedKeywords
 
 _autoload.install()

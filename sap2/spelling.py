@@ -7,7 +7,8 @@ case of its training, and the transcript is given back in the spelling of the sl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from sap2.prompts import START_OF_CONTEXT
 from sap2.rows import find_contexts
@@ -52,6 +53,21 @@ def spell_as_listed(text: str, keywords: Iterable[str]) -> str:
         return spellings[_key(said)] if said in (said.lower(), said.upper()) else said
 
     return pattern.sub(spelt, text)
+
+
+class FoundKeyword(NamedTuple):
+    """Where a keyword stands in a text, [start, end), and how the list writes it."""
+
+    start: int
+    end: int
+    keyword: str
+
+
+def find_keywords(text: str, keywords: Iterable[str]) -> Iterator[FoundKeyword]:
+    """The listed keywords in a text, in order, whatever their case and what stands between their parts."""
+    pattern, spellings = keyword_pattern(keywords)
+    for match in pattern.finditer(text) if pattern else ():
+        yield FoundKeyword(match.start(), match.end(), spellings[_key(match.group())])
 
 
 def keyword_pattern(keywords: Iterable[str]) -> tuple[re.Pattern[str] | None, dict[str, str]]:

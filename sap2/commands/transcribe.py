@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sap2.commands.pipeline import add_model_arguments
 from sap2.commands.shared import add_slide_options, positive
@@ -106,6 +106,9 @@ def _add_output(parser: argparse._ArgumentGroup) -> None:
         metavar="S",
         help="longest time that a subtitle is shown (default: %(default)s)",
     )
+    parser.add_argument(
+        "--word-timestamps", action="store_true", help="json: the words of each segment, with their times"
+    )
     parser.add_argument("--mark-keywords", action="store_true", help="vtt: <b> around keywords that were used")
 
 
@@ -117,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
     targets = plan_outputs(args)
     requests = [_request(args, audio) for audio in args.audio]
     with _load(args) as transcriber, _rows_writer(args.rows) as write_row:
-        transcripts = cast("Iterator[Transcript]", transcriber.transcribe(iter(requests)))
+        options = {"word_timestamps": True} if _wants_words(args, transcriber) else {}
+        transcripts = transcriber.transcribe(iter(requests), **options)
         for audio, (path, format), transcript in zip(args.audio, targets, transcripts, strict=True):
             if path is not None:
                 write_or_print(path, format_transcript(transcript, format, layout))
@@ -125,6 +129,16 @@ def run(args: argparse.Namespace) -> int:
                 write_row(row)
             print(_summary(transcript, audio if len(requests) > 1 else None), file=sys.stderr)
     return 0
+
+
+def _wants_words(args: argparse.Namespace, transcriber: Transcriber) -> bool:
+    """Whether words get times: where they are asked for, and the model has what it needs."""
+    if args.word_timestamps and not transcriber.times_words:
+        print(
+            "--word-timestamps: the model has no spotter (--sap_spotter true); segments have their times, words none",
+            file=sys.stderr,
+        )
+    return args.word_timestamps and transcriber.times_words
 
 
 def plan_outputs(args: argparse.Namespace) -> list[tuple[str | None, str]]:

@@ -33,7 +33,7 @@ LETTER_WORTH = 2.5
 that are easily found in any speech stand before a name that is said and heard with an error."""
 MISSING_SPACE = -3.0
 """Nats that a space costs at most in one frame: "emily" is found in "emily's", and "co-op" in "coop"."""
-_NO_SPACES = re.compile(
+NO_SPACES = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 """Letters of scripts that put no space between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
@@ -56,7 +56,7 @@ def keyword_symbols(keyword: str) -> list[int]:
     What is longer than :data:`LONGEST_KEYWORD` is looked for by its beginning.
     """
     symbols = spelling(keyword)
-    if not symbols or _NO_SPACES.search(keyword):
+    if not symbols or NO_SPACES.search(keyword):
         return symbols[:LONGEST_KEYWORD]
     return [SPACE, *symbols[:LONGEST_KEYWORD], *([SPACE] if len(symbols) <= LONGEST_KEYWORD else [])]
 

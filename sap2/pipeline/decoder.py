@@ -18,6 +18,7 @@ from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.pruners import PruneOptions, Pruner, make_pruner
 from sap2.pipeline.stages import read_reply
 from sap2.pipeline.utterances import Job, Outcome, Prepared, Utterance
+from sap2.pipeline.words import WordTimer
 from sap2.progress import Progress
 from sap2.prompts import PRUNE
 from sap2.pruning.bank import read_bank
@@ -41,6 +42,7 @@ class Decoder:
     Attributes:
         bank: the terms that are looked for in every utterance, or None.
         asks_first: whether the first stage puts a question to the model.
+        listening: the stage with whose adapter the spotter listens.
         engine_idle_seconds: how long a concurrent engine waited for audio in the last :meth:`stream`.
 
     Raises:
@@ -66,9 +68,19 @@ class Decoder:
         self._asker = Asker(self.encoder, self.engine, loaded.systems, cases, max_new_tokens)
         self.engine_idle_seconds = 0.0
         prune = prune or PruneOptions()
+        self.listening = list(loaded.systems)[-1]
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
-        self._pruner = pruner or make_pruner(prune, self._asker, loaded, list(loaded.systems)[-1], self.bank)
+        self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.listening, self.bank)
+        self._timer = WordTimer(self.listening)
         self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
+
+    def check_word_times(self, what: str) -> None:
+        """Refuse times of words where the model has no spotter.
+
+        Raises:
+            InputError: ``what`` needs one.
+        """
+        self.loaded.check_spotter(self.listening, what)
 
     def prepare(self, job: Job) -> Prepared:
         """Hear the audio and encode the first prompt; safe to call from several threads.
@@ -90,6 +102,7 @@ class Decoder:
             start, heard = time.perf_counter(), hearing.seconds
             self._run_stage(stage, hearing, utterances)
             seconds[stage] = time.perf_counter() - start - (hearing.seconds - heard)
+        self._timer.add(hearing, list(enumerate(utterances)))
         seconds["audio"] = hearing.seconds
         share = {stage: round(value / len(utterances), 4) for stage, value in seconds.items()}
         return [utterance.outcome(share, hearing.tower_runs) for utterance in utterances]
@@ -116,6 +129,7 @@ class Decoder:
             seconds[stage] = round(time.perf_counter() - start - (hearing.seconds - heard), 4)
         if self.stages[-1] == PRUNE:
             yield utterance.text
+        self._timer.add(hearing, [(0, utterance)])
         return utterance.outcome({"audio": round(hearing.seconds, 4), **seconds}, hearing.tower_runs)
 
     def _run_stage(self, stage: str, hearing: Hearing, utterances: Sequence[Utterance]) -> None:
@@ -160,7 +174,7 @@ class Decoder:
         self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int
     ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
         assert isinstance(self.engine, ConcurrentEngine)
-        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner)
+        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner, self._timer)
         for done in flow.run(batches, prepare, workers):
             self.engine_idle_seconds = flow.clock.idle
             yield done

@@ -28,6 +28,7 @@ from sap2.pipeline.prompting import Prompt
 from sap2.pipeline.pruners import AskingPruner, Pruner
 from sap2.pipeline.stages import read_reply
 from sap2.pipeline.utterances import Outcome, Prepared, Pruning, Utterance
+from sap2.pipeline.words import WordTimer
 from sap2.prompts import PRUNE
 
 AHEAD = 2
@@ -117,6 +118,7 @@ class Flow:
         asker: writes prompts.
         engine: generates.
         pruner: stage one.
+        timer: of words, in the end.
 
     Attributes:
         clock: of the engine; its idle time is what the engine waited for audio, pooling and embedding.
@@ -129,12 +131,14 @@ class Flow:
         asker: Asker,
         engine: ConcurrentEngine,
         pruner: Pruner,
+        timer: WordTimer,
     ):
         self._loaded = loaded
         self._engine = engine
         self._stages = tuple(stages)
         self._asker = asker
         self._pruner = pruner
+        self._timer = timer
         self._asking = cast(AskingPruner, pruner)  # where it asks the model
         self.clock = SharedClock()
         self._events: SimpleQueue[_Replied | None] = SimpleQueue()
@@ -219,6 +223,7 @@ class Flow:
         if not journeys:
             return []
         if journeys[0].stage == len(self._stages):
+            self._timer.add(journeys[0].hearing, [(journey.row, journey.utterance) for journey in journeys])
             return [(journey.item, journey.outcome()) for journey in journeys]
         if self._stages[journeys[0].stage] == PRUNE and not self._pruner.asks_model:
             return self._prune(journeys)

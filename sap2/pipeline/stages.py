@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sap2.errors import InputError
 from sap2.prompts import ASR, AUDIO_TAG, JOINT, PRUNE, asr_prompt, joint_prompt, parse_joint_reply, prune_prompt
+from sap2.spelling import spell_as_listed
 from sap2.text import choose_listed
 
 ASKED = "generate"
@@ -20,6 +21,9 @@ STAGES = {
     "prune": (PRUNE,),
 }
 """What ``--stages`` allows: transcribe with the list as it is, prune it first, both in one reply, prune only."""
+
+SPELLINGS = ("keywords", "model")
+"""How listed keywords are written in a transcript: as in the list, or as the model did."""
 
 _PROMPTS: dict[str, Callable[[Sequence[str]], str]] = {PRUNE: prune_prompt, ASR: asr_prompt, JOINT: joint_prompt}
 
@@ -95,3 +99,8 @@ def read_reply(stage: str, reply: str, keywords: Sequence[str]) -> Reading:
     if parsed is None:
         return Reading("", [], [])
     return Reading(parsed.transcript, *choose_listed(parsed.keywords, keywords))
+
+
+def spelled_text(text: str, keywords: Sequence[str], spelling: str | None) -> str:
+    """The transcript as it is given to people: with the keywords in one of :data:`SPELLINGS`."""
+    return spell_as_listed(text.strip(), keywords) if spelling == "keywords" else text.strip()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sap2.pipeline.types import Segment, Transcript
-from sap2.spelling import keyword_pattern
+from sap2.spelling import find_keywords
 
 _PIECE = 6
 """Characters of a piece of a word that is longer than a line: text without spaces is cut there."""
@@ -135,13 +135,10 @@ def _all_cues(transcript: Transcript, layout: Layout) -> Iterator[tuple[Segment,
 
 
 def _marked(text: str, keywords: Sequence[str]) -> str:
-    pattern, _ = keyword_pattern(keywords)
-    if pattern is None:
-        return _escape(text)
     parts, position = [], 0
-    for match in pattern.finditer(text):
-        parts += [_escape(text[position : match.start()]), "<b>", _escape(match.group()), "</b>"]
-        position = match.end()
+    for start, end, _ in find_keywords(text, keywords):
+        parts += [_escape(text[position:start]), "<b>", _escape(text[start:end]), "</b>"]
+        position = end
     return "".join([*parts, _escape(text[position:])])
 
 

@@ -17,7 +17,7 @@ from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
-from sap2.pipeline.stages import plan_stages
+from sap2.pipeline.stages import SPELLINGS, plan_stages, spelled_text
 from sap2.pipeline.types import Request, Segment, Transcript
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.pipeline.voice_activity import choose_detector
@@ -25,11 +25,8 @@ from sap2.progress import Progress
 from sap2.prompts import PRUNE
 from sap2.pruning.bank import TermBank
 from sap2.slides.sources import TimedKeywords
-from sap2.spelling import spell_as_listed
 from sap2.text import clean_keywords
 
-SPELLINGS = ("keywords", "model")
-"""How listed keywords are written in a transcript: as in the list, or as the model did."""
 _AHEAD = 4
 """Batches' worth of segments that are collected before they are put together by length."""
 _AHEAD_SECONDS = 2 * 3600
@@ -144,6 +141,11 @@ class Transcriber:
         return self._decoder.bank
 
     @property
+    def times_words(self) -> bool:
+        """Whether ``word_timestamps`` is possible: the model has a spotter."""
+        return self._decoder.loaded.model.model.spotter is not None
+
+    @property
     def sampling_rate(self) -> int:
         """Samples per second of audio that is given as an array."""
         return self._decoder.encoder.sampling_rate
@@ -154,11 +156,15 @@ class Transcriber:
         audio: str | os.PathLike[str] | np.ndarray | Request,
         keywords: Sequence[str] = ...,
         slides: Sequence[TimedKeywords] = ...,
+        *,
+        word_timestamps: bool = ...,
     ) -> Transcript: ...
     @overload
-    def transcribe(self, audio: Iterable[Request | str | os.PathLike[str]]) -> Iterator[Transcript]: ...
+    def transcribe(
+        self, audio: Iterable[Request | str | os.PathLike[str]], *, word_timestamps: bool = ...
+    ) -> Iterator[Transcript]: ...
 
-    def transcribe(self, audio, keywords=(), slides=()):
+    def transcribe(self, audio, keywords=(), slides=(), *, word_timestamps=False):
         """Transcribe one recording, or many.
 
         Args:
@@ -166,6 +172,7 @@ class Transcriber:
                 requests and paths.
             keywords: for one recording: what may be said in it.
             slides: for one recording: keywords that hold for a part of it.
+            word_timestamps: segments have their words, with times from the spotter (:class:`sap2.pipeline.types.Word`).
 
         Returns:
             One :class:`Transcript`; for many, an iterator of them in the order given. Requests are read as they are
@@ -173,25 +180,31 @@ class Transcriber:
 
         Raises:
             InputError: an audio that cannot be read, or keywords that are not a list of texts; it names the request.
+                Times of words are asked for, and the model has no spotter.
         """
+        if word_timestamps:
+            self._decoder.check_word_times("word_timestamps")
+        spelling = self._spelling if word_timestamps else None
         if isinstance(audio, Request):
-            return next(self._stream([audio]))
+            return next(self._stream([audio], spelling))
         if isinstance(audio, (str, os.PathLike, np.ndarray)):
-            return next(self._stream([Request(audio, keywords, slides)]))
+            return next(self._stream([Request(audio, keywords, slides)], spelling))
         if len(keywords) or len(slides):
             raise InputError("keywords and slides go into the requests where there are many: Request(audio, keywords)")
-        return self._stream(item if isinstance(item, Request) else Request(item) for item in audio)
+        return self._stream((item if isinstance(item, Request) else Request(item) for item in audio), spelling)
 
-    def _stream(self, requests: Iterable[Request]) -> Iterator[Transcript]:
+    def _stream(self, requests: Iterable[Request], word_spelling: str | None) -> Iterator[Transcript]:
         with Progress("decode", unit="segment", shown=self.progress) as shown:
-            yield from self._transcripts(requests, shown)
+            yield from self._transcripts(requests, word_spelling, shown)
 
-    def _transcripts(self, requests: Iterable[Request], shown: Progress) -> Iterator[Transcript]:
+    def _transcripts(
+        self, requests: Iterable[Request], word_spelling: str | None, shown: Progress
+    ) -> Iterator[Transcript]:
         """Read requests until enough segments for some batches are there, decode them, give what is complete."""
         window: list[_Recording] = []
         for number, request in enumerate(requests, 1):
             try:
-                window.append(self._record(request, number))
+                window.append(self._record(request, number, word_spelling))
             except InputError:
                 yield from self._decode(window, shown)  # what is good before it is not lost
                 raise
@@ -202,7 +215,7 @@ class Transcriber:
                 window = []
         yield from self._decode(window, shown)
 
-    def _record(self, request: Request, number: int) -> _Recording:
+    def _record(self, request: Request, number: int, word_spelling: str | None) -> _Recording:
         """Read and cut one recording."""
         audio, rate = request.audio, self.sampling_rate
         is_path = isinstance(audio, (str, os.PathLike))
@@ -215,7 +228,8 @@ class Transcriber:
         for first, last in cut_at_pauses(samples, rate, self._cutting, self._detect):
             start, end = first / rate, last / rate
             offered = clean_keywords([*keywords, *_shown(request.slides, start, end, id)])
-            pieces.append(_Piece(self._job(id, samples, (first, last), offered), start, end))
+            job = self._job(id, samples, (first, last), offered)
+            pieces.append(_Piece(job._replace(word_spelling=word_spelling), start, end))
         return _Recording(id, len(samples) / rate, pieces)
 
     def _job(self, id: str, samples: Recording, span: tuple[int, int], keywords: list[str]) -> Job:
@@ -251,17 +265,18 @@ class Transcriber:
 
     def _segment(self, piece: _Piece, outcome: Outcome) -> Segment:
         reading = outcome.reading
-        text = reading.text.strip()
+        start = round(piece.start, 3)
         return Segment(
-            start=round(piece.start, 3),
+            start=start,
             end=round(piece.end, 3),
-            text=spell_as_listed(text, reading.picked) if self._spelling == "keywords" else text,
+            text=spelled_text(reading.text, reading.picked, self._spelling),
             keywords=len(piece.job.keywords),
             picked_keywords=reading.picked,
             unlisted_keywords=reading.unlisted,
             audio_tower_runs=outcome.audio_tower_runs,
             seconds=outcome.seconds,
             cut_off=outcome.cut_off,
+            words=None if outcome.words is None else [word.later(start) for word in outcome.words],
         )
 
 

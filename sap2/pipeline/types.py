@@ -31,6 +31,36 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
+class Word:
+    """A word of a transcript and when it is said.
+
+    Attributes:
+        text: as it stands in the transcript, with the punctuation at it.
+        start, end: seconds in the recording.
+        probability: that the word is right; None where it is not known.
+        keyword: the keyword that the word belongs to, as the list writes it; None for any other word.
+        aligned: False where the spotter cannot spell the word (digits that it never learnt, say): its time is then what
+            the words around it leave.
+    """
+
+    text: str
+    start: float
+    end: float
+    probability: float | None = None
+    keyword: str | None = None
+    aligned: bool = True
+
+    def later(self, seconds: float) -> Word:
+        """The word in a recording in which its audio begins at that time."""
+        start, end = round(self.start + seconds, 3), round(self.end + seconds, 3)
+        return dataclasses.replace(self, start=start, end=end)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object with the names that Whisper gives them, and ours."""
+        return {"word": self.text, **{name: value for name, value in vars(self).items() if name != "text"}}
+
+
+@dataclasses.dataclass(frozen=True)
 class Segment:
     """One piece of a recording.
 
@@ -43,6 +73,7 @@ class Segment:
         audio_tower_runs: 1 where both stages share the audio tower's output, 2 where an adapter changes the tower.
         seconds: computing time by stage; a batch's time is shared equally among its pieces.
         cut_off: stages whose reply reached ``max_new_tokens``.
+        words: of the text, in order; None where they were not asked for.
     """
 
     start: float
@@ -54,6 +85,13 @@ class Segment:
     audio_tower_runs: int
     seconds: dict[str, float]
     cut_off: list[str]
+    words: list[Word] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object; without words where they were not asked for."""
+        fields = dataclasses.asdict(self)
+        words = fields.pop("words")
+        return fields if words is None else {**fields, "words": [word.to_dict() for word in self.words or []]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,4 +134,4 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "segments": [segment.to_dict() for segment in self.segments]}

@@ -11,6 +11,7 @@ import numpy as np
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.prompting import Heard, Prompt
 from sap2.pipeline.stages import Reading
+from sap2.pipeline.types import Word
 from sap2.prompts import PRUNE, prune_reply
 from sap2.pruning.spotting import RankedKeyword
 
@@ -25,6 +26,8 @@ class Job(NamedTuple):
         content: the user's turn of the first stage, where it is not to be written from the keywords.
         system: the system prompt of the first stage, where it is not the checkpoint's.
         about_tokens: about how long the first prompt is, to put utterances of like length together.
+        word_spelling: of the keywords in the words that get times (:data:`sap2.pipeline.stages.SPELLINGS`); None: no
+            words are asked for.
     """
 
     id: str
@@ -33,6 +36,7 @@ class Job(NamedTuple):
     content: str | None = None
     system: str | None = None
     about_tokens: int = 0
+    word_spelling: str | None = None
 
 
 class Pruning(NamedTuple):
@@ -73,6 +77,7 @@ class Utterance:
         text: the last reply, understood.
         replies: what the model said, by stage; of a pruner that does not ask it, what it would have said.
         cut_off: stages whose reply reached the limit of tokens.
+        words: of the text with their times in the audio, where the job asks for them; ``word_seconds`` of computing.
     """
 
     job: Job
@@ -85,6 +90,8 @@ class Utterance:
     text: str = ""
     replies: dict[str, str] = dataclasses.field(default_factory=dict)
     cut_off: list[str] = dataclasses.field(default_factory=list)
+    words: list[Word] | None = None
+    word_seconds: float = 0.0
 
     def note(self, stage: str, reply: Reply) -> None:
         """Keep what the model said."""
@@ -111,10 +118,11 @@ class Utterance:
             reading=Reading(self.text, self.keywords, self.unlisted),
             probabilities=self.probabilities,
             content=self.content,
-            seconds=seconds,
+            seconds=seconds if self.words is None else {**seconds, "words": round(self.word_seconds, 4)},
             audio_tower_runs=tower_runs,
             cut_off=self.cut_off,
             audio_seconds=self.heard.seconds,
+            words=self.words,
         )
 
 
@@ -130,6 +138,7 @@ class Outcome(NamedTuple):
         audio_tower_runs: how often the audio tower heard the utterance.
         cut_off: stages whose reply reached the limit of tokens.
         audio_seconds: length of the audio.
+        words: with their times in the audio, where the job asked for them.
     """
 
     replies: dict[str, str]
@@ -140,3 +149,4 @@ class Outcome(NamedTuple):
     audio_tower_runs: int
     cut_off: list[str]
     audio_seconds: float
+    words: list[Word] | None = None

@@ -1,0 +1,80 @@
+"""Words with their times from recordings, with the model that comes along."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from commands import sap2
+
+from sap2 import Transcriber
+from sap2.errors import InputError
+from sap2.tiny.speech import speak
+
+
+@pytest.fixture(scope="module")
+def transcriber():
+    return Transcriber("sap2-tiny", asr_adapter="sap2-tiny-asr", batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def talk():
+    """Two sentences with a long pause."""
+    pause = np.zeros(24_000, np.float32)
+    first, second = speak("the long report of wozniak is quiet"), speak("we read the first page today")
+    return np.concatenate([first, pause, second])
+
+
+def test_every_word_has_its_time_in_the_recording(transcriber, talk):
+    transcript = transcriber.transcribe(talk, word_timestamps=True)
+    assert len(transcript.segments) == 2 and "words" in transcript.seconds
+    for segment in transcript.segments:
+        assert [word.text for word in segment.words] == segment.text.split()
+        edges = [edge for word in segment.words for edge in (word.start, word.end)]
+        assert edges == sorted(edges) and segment.start <= edges[0] and edges[-1] <= segment.end + 0.001
+        assert all(word.end > word.start for word in segment.words)
+    gap = transcript.segments[1].words[0].start - transcript.segments[0].words[-1].end
+    assert gap == pytest.approx(1.5, abs=0.3)
+
+
+def test_words_are_there_only_where_they_are_asked_for(transcriber, talk):
+    transcript = transcriber.transcribe(talk)
+    assert all(segment.words is None for segment in transcript.segments) and "words" not in transcript.seconds
+    assert "words" not in transcript.to_dict()["segments"][0]
+
+
+def test_a_word_says_which_keyword_it_belongs_to(transcriber, talk):
+    transcript = transcriber.transcribe(talk, keywords=["Long-Report", "Wozniak", "Halvor"], word_timestamps=True)
+    named = [(word.text, word.keyword) for word in transcript.segments[0].words]
+    assert named[:3] == [("the", None), ("Long-Report", "Long-Report"), ("opens", None)]
+    assert {keyword for _, keyword in named} == {None, "Long-Report"}
+
+
+def test_silence_has_no_words(transcriber):
+    transcript = transcriber.transcribe(np.zeros(32_000, np.float32), word_timestamps=True)
+    assert transcript.segments == []
+
+
+def test_a_model_without_a_spotter_is_refused(tiny):
+    with pytest.raises(InputError, match=r"^word_timestamps needs a spotter, and .* has none; allowed: a checkpoint"):
+        Transcriber(tiny).transcribe(np.zeros(32_000, np.float32), word_timestamps=True)
+
+
+def test_the_command_says_that_a_model_has_no_spotter_and_goes_on(tiny, wavs, tmp_path, capsys):
+    output = tmp_path / "out.json"
+    assert sap2("transcribe", wavs[2], "--model", tiny, "--word_timestamps", "--output", output) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "spotter" in line]
+    assert lines == [
+        "--word-timestamps: the model has no spotter (--sap_spotter true); segments have their times, words none"
+    ]
+    assert '"start"' in output.read_text() and '"words"' not in output.read_text()
+
+
+def test_long_recordings_have_times_that_never_go_back(transcriber, talk):
+    """Where there is no pause, a recording is cut within the speech."""
+    long = np.tile(np.concatenate([talk[:40_000], talk[-30_000:]]), 4)
+    transcript = transcriber.transcribe(long, word_timestamps=True)
+    assert len(transcript.segments) > 2
+    words = [word for segment in transcript.segments for word in segment.words]
+    assert all(after.start >= before.end for before, after in itertools.pairwise(words))
