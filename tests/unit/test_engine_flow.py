@@ -13,7 +13,7 @@ from pipeline_rows import LISTS, TOKENS, prune_rows, write_jsonl
 
 from sap2.audio import load_samples
 from sap2.errors import EngineError, InputError
-from sap2.pipeline import flow, run
+from sap2.pipeline import flow, worker
 from sap2.pipeline.asking import Hearing
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.transformers import TransformersEngine
@@ -187,7 +187,7 @@ def test_an_engine_that_dies_leaves_what_is_done_and_the_run_goes_on(monkeypatch
 
     monkeypatch.setattr(flow, "BATCHES_IN_FLIGHT", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "open_engine", opened)
+        patch.setattr(worker, "open_engine", opened)
         with pytest.raises(EngineError, match=r"has died; 1 of 3 rows have a result, the same command goes on"):
             run_pipeline(options)
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
