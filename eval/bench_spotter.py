@@ -34,7 +34,7 @@ def make_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     model.train()
 
     def step(alone: bool) -> None:
-        base.train_spotter_alone = alone
+        base.train_alone = "spotter" if alone else None
         model(**inputs, labels=inputs["input_ids"], use_cache=False).loss.backward()
         model.zero_grad(set_to_none=True)
         if args.device.startswith("cuda"):

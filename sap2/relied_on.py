@@ -147,6 +147,11 @@ OTHERS = (
     Name("peft.tuners.tuners_utils:BaseTuner.inject_adapter", ("model", "adapter_name"), "settings of adapters"),
     Name("peft.config:PeftConfigMixin.save_pretrained", ("save_directory",), "settings of adapters"),
     Name("peft.utils.constants:DUMMY_TARGET_MODULES", (), "an adapter of the spotter alone"),
+    Name(
+        "peft.utils.other:set_additional_trainable_modules",
+        ("model", "peft_config", "model_config", "adapter_name"),
+        "an adapter that gets a spotter or a retriever",
+    ),
     Name("peft.tuners.tuners_utils:BaseTuner.set_adapter", ("inference_mode",), "one model and several adapters"),
 )
 EVERYTHING = (*TRANSFORMERS, *MS_SWIFT, *OTHERS)

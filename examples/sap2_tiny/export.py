@@ -22,7 +22,7 @@ from sap2.commands.shared import Parser, run_parser
 from sap2.errors import InputError
 from sap2.files import atomic_folder
 from sap2.model.configuration import SAP_FIELDS
-from sap2.model.weights import POOLING
+from sap2.model.weights import NAMES
 from sap2.tiny.checkpoint import build_model, build_processor, hub_names, write_checkpoint, write_weights
 
 BASE = "sap2-tiny"
@@ -50,7 +50,7 @@ def export_model(checkpoint: Path, folder: Path) -> None:
     processor = build_processor()
     model = build_model(processor.tokenizer)
     expected = {name: tensor.shape for name, tensor in hub_names(model.state_dict()).items()}
-    if {name: tensor.shape for name, tensor in weights.items() if POOLING not in name} != expected:
+    if {name: tensor.shape for name, tensor in weights.items() if NAMES["sap_spotter"] not in name} != expected:
         raise InputError(f"{checkpoint} does not hold the tensors of the tiny model")
     with atomic_folder(folder, "config.json", overwrite=True) as new:
         write_checkpoint(new, processor, model, _half(weights))

@@ -5,12 +5,19 @@ PEFT takes an adapter for any model whose layers have the right names and shapes
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 from sap2.errors import InputError
-from sap2.model.configuration import SAP_FIELDS, SAP2Qwen2AudioConfig
+from sap2.model.configuration import PARTS, SAP_FIELDS, SAP2Qwen2AudioConfig
 
+LAYERS = {
+    "sap_spotter": [f"context_pooling.spotter.{layer}" for layer in ("hidden", "around", "symbols")],
+    "sap_retriever": [f"retriever.{layer}" for layer in ("terms", "query", "key", "value", "output", "presence")],
+}
+"""The layers of each part, which an adapter carries whole. One by one: PEFT mixes several adapters in a batch where
+each trained module is a single layer."""
 KEY = "sap2"
 """Of our part in ``auto_mapping``, the field of PEFT's configuration that may hold anything."""
 
@@ -67,9 +74,31 @@ def check_adapter(adapter: Any, config: SAP2Qwen2AudioConfig) -> None:
 
 
 def _fits(name: str, value: Any, settings: dict[str, Any]) -> bool:
-    """None was not recorded; an adapter that needs no spotter fits a model that has one."""
-    return value is None or settings[name] == value or (name == "sap_spotter" and settings[name])
+    """None was not recorded; an adapter that needs no spotter and no retriever fits a model that has them."""
+    return value is None or settings[name] == value or (name in PARTS and settings[name])
 
 
 def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+
+
+def carry_part(model: Any, part: str) -> None:
+    """Let an adapter that is trained further carry a part of the model that it did not have; nothing where it has it.
+
+    Args:
+        model: PEFT's, with its adapter loaded.
+        part: of :data:`sap2.model.configuration.PARTS`.
+    """
+    from peft.utils.other import set_additional_trainable_modules
+
+    name = model.active_adapter
+    adapter = model.peft_config[name]
+    known = list(adapter.modules_to_save or [])
+    layers = [layer for layer in LAYERS[part] if layer not in known]
+    if not layers:
+        return
+    added = dataclasses.replace(adapter, modules_to_save=layers)
+    set_additional_trainable_modules(model, added, model.get_base_model().config, name)
+    adapter.modules_to_save = [*known, *layers]
+    mapping = adapter.auto_mapping or {}
+    adapter.auto_mapping = {**mapping, KEY: {**mapping.get(KEY, {}), part: True}}

@@ -30,6 +30,8 @@ class Audios(NamedTuple):
     context_keyword_numbers: Tensor | None = None
     context_spellings: Tensor | None = None
     transcripts: Tensor | None = None
+    term_input_ids: Tensor | None = None
+    term_labels: Tensor | None = None
 
     @classmethod
     def take_from(cls, inputs: dict[str, object]) -> Audios:

@@ -15,8 +15,11 @@ SAP_FIELDS = (
     "sap_num_heads",
     "sap_hidden_size",
     "sap_spotter",
+    "sap_retriever",
 )
 """The settings that a trained model depends on."""
+PARTS = ("sap_spotter", "sap_retriever")
+"""Those that say what a model has: one that has more takes an adapter that needs less."""
 
 OPENED_WITH = "pip install sap2, and import sap2 before the model is loaded"
 """What it takes to open a saved model; saved with it."""
@@ -34,6 +37,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
         sap_hidden_size: width of the pooling layer; None or the width of the language model, nothing else.
         sap_spotter: whether the model has a keyword spotter (:mod:`sap2.model.spotter`); ``salience`` always has one,
             and None means: only with ``salience``.
+        sap_retriever: whether the model has a retriever of terms (:mod:`sap2.model.retriever`).
         sap_context_token_id: id of the placeholder token; None until a tokenizer has it.
         sap_truncate_audio: hear the beginning of an audio that is longer than the model's window, instead of
             refusing it.
@@ -51,6 +55,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
     sap_num_heads: int = 4
     sap_hidden_size: int | None = None
     sap_spotter: bool | None = None
+    sap_retriever: bool = False
     sap_context_token_id: int | None = None
     sap_truncate_audio: bool = False
     sap_opened_with: str = OPENED_WITH

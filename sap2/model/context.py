@@ -120,6 +120,13 @@ def tokenize_context(tokenizer: PreTrainedTokenizerBase, body: str, closed: bool
     return Context(encoded["input_ids"], numbers, keywords)
 
 
+def tokenize_terms(tokenizer: PreTrainedTokenizerBase, terms: Sequence[str]) -> list[list[int]]:
+    """The tokens of each term by itself, as plain text."""
+    if not terms:
+        return []
+    return _plain_reader(tokenizer)(list(terms), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
 def _plain_reader(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer for plain text only.
 

@@ -12,11 +12,12 @@ from sap2.model.encoder import encode_audio
 from sap2.model.merging import Source, fill_placeholders
 from sap2.model.outputs import SAP2ModelOutput
 from sap2.model.pooling import MOVING, SpeechDrivenPooling
+from sap2.model.retriever import NO_TOKEN, TermRetriever, retrieval_loss, term_logits
 from sap2.model.spotter import KeywordSpotter, SpotterLinear, spotting_loss
 
 
 class SAP2Qwen2AudioModel(Qwen2AudioModel):
-    """Audio tower, projector, spotter, pooling layer and language model."""
+    """Audio tower, projector, spotter, retriever, pooling layer and language model."""
 
     config_class = SAP2Qwen2AudioConfig
 
@@ -32,6 +33,9 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
             config.sap_min_positions,
             KeywordSpotter(width) if config.sap_spotter else None,
         )
+        # as many heads as the language model has: 32 of Qwen2-Audio-7B, as A2P was published
+        heads = config.text_config.num_attention_heads
+        self.retriever = TermRetriever(width, heads) if config.sap_retriever else None
 
     @property
     def spotter(self) -> KeywordSpotter | None:
@@ -100,11 +104,27 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         """What the language model reads (B, S, D): tokens (B, S), with speech and contexts in place of placeholders."""
         return self._read(input_ids, audios)[0]
 
-    def spot(self, audios: Audios) -> Tensor:
-        """The loss of the spotter on the transcripts of the audios, without the language model; 0 without any."""
+    def listen(self, audios: Audios, part: str) -> Tensor:
+        """The loss of the ``spotter`` on the transcripts of the audios, or of the ``retriever`` on their terms, without
+        the language model; 0 without any."""
         embedding = self.get_input_embeddings().weight
         given = audios.completed(self.config.audio_config.num_mel_bins, embedding)
-        return self._spot(self.get_speech_features(*given.sound), given, True)[1]
+        speech = self.get_speech_features(*given.sound)
+        return self._retrieve(speech, given, True) if part == "retriever" else self._spot(speech, given, True)[1]
+
+    def _retrieve(self, speech: Speech, audios: Audios, every_module: bool) -> Tensor | None:
+        """The loss of the retriever on the terms of the audios; None where it is not needed."""
+        ids = audios.term_input_ids
+        if self.retriever is None or (ids is None and not every_module):
+            return None
+        if ids is None:
+            ids = torch.zeros((len(speech.mask), 1, 1), dtype=torch.long, device=speech.mask.device)
+        tokens, places = ids.unique(return_inverse=True)
+        embeddings = self.get_input_embeddings()(tokens.clamp(min=0)).detach()
+        found = self.retriever.find(self.retriever.prepare(embeddings), speech.embeddings.detach(), speech.mask)
+        logits = term_logits(found, places.to(found.device), (ids != NO_TOKEN).to(found.device))
+        # without terms 0: ranks of a distributed run must use the same parameters
+        return logits.sum() * 0.0 if audios.term_labels is None else retrieval_loss(logits, audios.term_labels)
 
     def _spot(
         self, speech: Speech, audios: Audios, every_module: bool, ranks: bool = False
@@ -125,7 +145,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         return log_probs, loss
 
     def _read(self, input_ids: Tensor, audios: Audios, every_module: bool = False) -> tuple[Tensor, Tensor | None]:
-        """What the language model reads (B, S, D), and the loss of the spotter.
+        """What the language model reads (B, S, D), and the loss of the spotter and the retriever.
 
         Args:
             every_module: use every module, and in the same order, whatever the batch holds. Ranks of a distributed run
@@ -144,6 +164,8 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
             speech = self.get_speech_features(*given.sound)
             ranks = self.config.sap_pooling in MOVING and audios.context_input_ids is not None
             log_probs, loss = self._spot(speech, given, every_module, ranks)
+            retrieved = self._retrieve(speech, given, every_module)
+            loss = retrieved if loss is None else loss if retrieved is None else loss + retrieved.to(loss.device)
             if given.context_input_ids is not None:
                 pooled = Speech(*self.pool_contexts(speech, given, log_probs))
         if given.heard and not audios.heard:
@@ -172,17 +194,17 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         The fields of ``audios`` are taken as keyword arguments too.
         """
         audios = Audios.take_from(kwargs) if audios is None else audios
-        spotter_loss = None
+        aside = None
         continues = past_key_values is not None and past_key_values.get_seq_length() > 0
         if inputs_embeds is None and continues and not audios.heard and input_ids.shape[1] == 1:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # the next word of a reply
         elif inputs_embeds is None:
             every_module = self.training or (_several_ranks() and not continues)
-            inputs_embeds, spotter_loss = self._read(input_ids, audios, every_module)
+            inputs_embeds, aside = self._read(input_ids, audios, every_module)
         outputs = self.language_model(
             attention_mask=attention_mask, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
         )
-        return SAP2ModelOutput(**outputs, spotter_loss=spotter_loss)
+        return SAP2ModelOutput(**outputs, aside=aside)
 
 
 def _several_ranks() -> bool:

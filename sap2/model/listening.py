@@ -16,7 +16,9 @@ class SAP2Qwen2AudioListener(SAP2Qwen2AudioForConditionalGeneration):
     It has no layers and no output layer of the language model, so that it embeds prompts and cannot generate.
     """
 
-    _keys_to_ignore_on_load_unexpected = (r"context_pooling\.|language_model\.(model\.)?layers\.|lm_head\.",)
+    _keys_to_ignore_on_load_unexpected = (
+        r"context_pooling\.|\.retriever\.|language_model\.(model\.)?layers\.|lm_head\.",
+    )
     _tied_weights_keys = None
 
     def __init__(self, config: SAP2Qwen2AudioConfig):

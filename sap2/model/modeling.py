@@ -26,10 +26,10 @@ from sap2.model.context import context_token_id
 from sap2.model.inner import SAP2Qwen2AudioModel
 from sap2.model.outputs import SAP2CausalLMOutput
 from sap2.model.riding import ride_on_loss, ride_on_states, share_of_batch
-from sap2.model.weights import check_loaded, hub_renamings, is_spotter_lost, lacking
+from sap2.model.weights import check_loaded, claimed_parts, hub_renamings, lacking, may_lack, tensors_of
 from sap2.shipped import resolve_name
 
-_PER_AUDIO = tuple(name for name in Audios._fields if name != "transcripts")
+_PER_AUDIO = tuple(name for name in Audios._fields if name not in {"transcripts", "term_input_ids", "term_labels"})
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
 
 README = f"""# SAP² model
@@ -46,21 +46,21 @@ processor = AutoProcessor.from_pretrained("this folder")
 ```
 """
 SPOTTER_WEIGHT = 0.1
-"""Of the spotter's loss beside the language model's. It moves the spotter alone, so that only its learning rate would
-change with it, and an adaptive optimizer evens that out."""
+"""Of the spotter's loss, and the retriever's, beside the language model's. It moves these parts alone, so that only
+their learning rate would change with it, and an adaptive optimizer evens that out."""
 
 
 class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration):
     """Qwen2-Audio that reads a context compressed by the speech (SAP², arXiv 2511.11139)."""
 
     config_class = SAP2Qwen2AudioConfig
-    # not every model uses the spotter of a checkpoint
-    _keys_to_ignore_on_load_unexpected = (r"context_pooling\.",)
+    # not every model uses the spotter and the retriever of a checkpoint
+    _keys_to_ignore_on_load_unexpected = (r"context_pooling\.|\.retriever\.",)
     keys_to_ignore_at_inference = ("past_key_values", "aux_loss")
-    lacks_spotter = False
-    """Whether the checkpoint had none: it is untrained."""
-    train_spotter_alone = False
-    """Give the spotter's loss for the loss, without the language model."""
+    lacks: frozenset[str] = frozenset()
+    """The parts (:data:`sap2.model.configuration.PARTS`) that the checkpoint did not have: they are untrained."""
+    train_alone: str | None = None
+    """``spotter`` or ``retriever``: give its loss for the loss, without the language model."""
     backward_scale = 1.0
     """What a trainer that makes its loss of the logits scales that loss with before its backward pass: 1 over the steps
     that it accumulates."""
@@ -87,9 +87,9 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         if not isinstance(loaded, tuple):
             return loaded  # ms-swift's model without weights
         model, info = loaded
-        lost = model.lacks_spotter and is_spotter_lost(pretrained_model_name_or_path, **kwargs)
+        lost = model.lacks and model.lacks & claimed_parts(pretrained_model_name_or_path, **kwargs)
         names = model.state_dict()
-        check_loaded(pretrained_model_name_or_path, info, lacking(names, names) if lost else ())
+        check_loaded(pretrained_model_name_or_path, info, [name for part in lost for name in tensors_of(part, names)])
         if model.config.sap_context_token_id is None:
             model.config.sap_context_token_id = context_token_id(
                 pretrained_model_name_or_path, model.config.text_config.vocab_size, **kwargs
@@ -104,12 +104,11 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             readme.write_text(README, encoding="utf-8")
 
     def _adjust_missing_and_unexpected_keys(self, loading_info) -> None:
-        """As upstream, and what may be missing of the spotter is no news: a plain Qwen2-Audio has none."""
+        """As upstream, and a missing spotter or retriever is no news: a plain Qwen2-Audio has none."""
         super()._adjust_missing_and_unexpected_keys(loading_info)
-        names = self.state_dict()
-        allowed = lacking(names, loading_info.missing_keys)
-        self.lacks_spotter = bool(allowed) and allowed == lacking(names, names)
-        loading_info.missing_keys = set(loading_info.missing_keys) - allowed
+        names, missing = self.state_dict(), set(loading_info.missing_keys)
+        self.lacks = frozenset(lacking(names, missing))
+        loading_info.missing_keys = missing - may_lack(names, missing)
 
     def forward(
         self,
@@ -122,6 +121,8 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         audio_hidden_states: Tensor | None = None,
         context_spellings: Tensor | None = None,
         transcripts: Tensor | None = None,
+        term_input_ids: Tensor | None = None,
+        term_labels: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values=None,
         inputs_embeds: Tensor | None = None,
@@ -144,13 +145,15 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             context_spellings: (A, K, n) symbols of the keywords (:func:`sap2.model.spotter.pad_spellings`), for
                 ``salience``.
             transcripts: (A, n) symbols of what is said, 0 = padding, to train the spotter; a row of zeros: unknown.
+            term_input_ids: (A, K, n) token ids of terms, -1 = padding, to train the retriever.
+            term_labels: (A, K), 1 = that term is spoken in that audio, 0 = it is not, -100 = padding.
             labels: (B, S), -100 = ignored; or of the positions that ``logits_to_keep`` keeps.
             logits_to_keep: the last n positions, or a boolean or index tensor of the positions, for which logits are
                 computed; 0: all.
 
         Returns:
             The loss is the mean over the labels (or their sum over ``num_items_in_batch``, where a trainer gives it):
-            the language model's alone. That of the spotter is ``aux_loss``; its gradient comes along
+            the language model's alone. That of the spotter and the retriever is ``aux_loss``; its gradient comes along
             (:mod:`sap2.model.riding`).
 
         Raises:
@@ -164,10 +167,13 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             context_keyword_numbers,
             context_spellings,
             transcripts,
+            term_input_ids,
+            term_labels,
         )
-        if self.train_spotter_alone:
-            loss = self.model.spot(audios)
-            return SAP2CausalLMOutput(loss=loss, aux_loss=None if transcripts is None else loss.detach())
+        if self.train_alone is not None:
+            loss = self.model.listen(audios, self.train_alone)
+            learnt = transcripts if self.train_alone == "spotter" else term_labels
+            return SAP2CausalLMOutput(loss=loss, aux_loss=None if learnt is None else loss.detach())
         outputs = self.model(
             input_ids=input_ids,
             audios=audios,
@@ -179,7 +185,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        states, aside = outputs.last_hidden_state[:, kept], outputs.spotter_loss
+        states, aside = outputs.last_hidden_state[:, kept], outputs.aside
         if labels is None and aside is not None and self.training:
             states = ride_on_states(states, aside, SPOTTER_WEIGHT * self.backward_scale)
         logits, loss = self.lm_head(states), None
@@ -193,7 +199,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
                 )
         return SAP2CausalLMOutput(
             loss=loss,
-            aux_loss=None if aside is None or transcripts is None else aside.detach(),
+            aux_loss=None if aside is None or (transcripts is None and term_labels is None) else aside.detach(),
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,

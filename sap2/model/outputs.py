@@ -1,4 +1,4 @@
-"""What the model returns: upstream's outputs and the loss of the spotter."""
+"""What the model returns: upstream's outputs and the loss of what listens beside the language model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioCausa
 
 @dataclass
 class SAP2ModelOutput(BaseModelOutputWithPast):
-    """The language model's output, and the loss of the spotter in training."""
+    """The language model's output, and the loss of the spotter and the retriever in training."""
 
-    spotter_loss: Tensor | None = None
+    aside: Tensor | None = None
 
 
 @dataclass
 class SAP2CausalLMOutput(Qwen2AudioCausalLMOutputWithPast):
-    """Upstream's output; ms-swift logs ``aux_loss``, the loss of the spotter."""
+    """Upstream's output; ms-swift logs ``aux_loss``, the loss of the spotter and the retriever."""
 
     aux_loss: Tensor | None = None

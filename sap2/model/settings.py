@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sap2.errors import InputError
-from sap2.model.configuration import SAP_FIELDS, SAP2Qwen2AudioConfig
+from sap2.model.configuration import PARTS, SAP_FIELDS, SAP2Qwen2AudioConfig
 
 MODEL_TYPE = SAP2Qwen2AudioConfig.model_type
 FLAGS = {
@@ -22,6 +22,7 @@ FLAGS = {
     "sap_num_heads": "--num_attention_heads",
     "sap_hidden_size": "--compressor_hidden_size",
     "sap_spotter": "--sap_spotter",
+    "sap_retriever": "--sap_retriever",
 }
 
 
@@ -33,7 +34,7 @@ def flag_value(name: str, value: Any) -> Any:
     """
     if name == "sap_pooling" or not isinstance(value, str):
         return value
-    if name == "sap_spotter":
+    if name in PARTS:
         if value.lower() not in {"true", "false"}:
             raise InputError(f"{FLAGS[name]} is {value!r}; allowed: true, false")
         return value.lower() == "true"
@@ -66,8 +67,9 @@ def recorded_settings(folder: str | Path) -> Recorded | None:
             settings = {field: content[field] for field in SAP_FIELDS if content.get(field) is not None}
             if "sap_pooling" in settings:  # recorded before there was such a setting
                 settings.setdefault("sap_min_positions", 0)
-            if not settings.get("sap_spotter"):
-                settings.pop("sap_spotter", None)  # it can be had later
+            for part in PARTS:
+                if not settings.get(part):
+                    settings.pop(part, None)  # it can be had later
             if settings:
                 return Recorded(str(folder), settings)
     return None

@@ -11,8 +11,8 @@ from transformers.core_model_loading import WeightRenaming
 from sap2.errors import InputError
 from sap2.model.configuration import SAP2Qwen2AudioConfig
 
-POOLING = "context_pooling."
-"""In the names of the spotter's tensors."""
+NAMES = {"sap_spotter": "context_pooling.", "sap_retriever": ".retriever."}
+"""In the names of the tensors of each part that a model may have or not."""
 AROUND = ".spotter.around."
 """And of those of the spotter's middle layer."""
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
@@ -32,24 +32,36 @@ def hub_renamings() -> list[WeightRenaming]:
     return [WeightRenaming(f"^{source}", target) for source, target in HUB_NAMES.items()]
 
 
-def lacking(names: Iterable[str], missing: Collection[str]) -> set[str]:
-    """Missing tensors of the spotter that may be missing: all of them, as in a plain Qwen2-Audio, or the view of
-    neighbouring frames, which came later and adds nothing untrained."""
-    spotter = {name for name in names if POOLING in name}
-    return spotter if spotter <= set(missing) else {name for name in spotter if AROUND in name and name in missing}
+def tensors_of(part: str, names: Iterable[str]) -> set[str]:
+    """The names of a part's tensors."""
+    return {name for name in names if NAMES[part] in name}
 
 
-def is_spotter_lost(source: str | None, **kwargs: Any) -> bool:
-    """Whether a checkpoint says that it has a spotter: it may not lack it then.
+def lacking(names: Collection[str], missing: Collection[str]) -> set[str]:
+    """The parts of a model of which a checkpoint has nothing, as a plain Qwen2-Audio: that is no fault."""
+    return {part for part in NAMES if tensors_of(part, names) and tensors_of(part, names) <= set(missing)}
+
+
+def may_lack(names: Collection[str], missing: Collection[str]) -> set[str]:
+    """Missing tensors that may be missing: all of a part, or the spotter's view of neighbouring frames, which came
+    later and adds nothing untrained."""
+    around = {name for name in names if AROUND in name and name in missing}
+    return around.union(*(tensors_of(part, names) for part in lacking(names, missing)))
+
+
+def claimed_parts(source: str | None, **kwargs: Any) -> set[str]:
+    """The parts that a checkpoint says it has: it may not lack them then.
 
     ``kwargs``: those of ``from_pretrained``.
     """
     if source is None:
-        return False
+        return set()
     hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
     config, _ = PreTrainedConfig.get_config_dict(source, **hub)
-    has_one = config.get("sap_spotter") or config.get("sap_pooling") == "salience"
-    return bool(has_one) and config.get("model_type") == SAP2Qwen2AudioConfig.model_type
+    if config.get("model_type") != SAP2Qwen2AudioConfig.model_type:
+        return set()
+    always = {"sap_spotter"} if config.get("sap_pooling") == "salience" else set()
+    return {part for part in NAMES if config.get(part)} | always
 
 
 def check_loaded(source: str, info: Mapping[str, Any], missing_too: Collection[str] = ()) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from peft.utils.constants import DUMMY_TARGET_MODULES
 
 from sap2.errors import InputError
 from sap2.lengths import SALIENCE_MIN_POSITIONS
@@ -15,17 +14,15 @@ from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 from sap2.ms_swift.cpu_distributed import patch_accelerate
 from sap2.ms_swift.measures import add_solution, choose_metric
+from sap2.ms_swift.parts import train_parts, trained_alone
 from sap2.ms_swift.paths import check_checkpoints, check_datasets, is_here, write_elsewhere
 from sap2.ms_swift.refusals import check_supported
 from sap2.trained import dataset_files, describe_rows
 
 OWN = (*FLAGS, "sap_truncate_audio", "sap_train", "train_type")
 """The arguments that ms-swift does not have."""
-TRAINED_PARTS = ("all", "spotter")
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
 """Types of ``swift rlhf`` that need no reply in a row."""
-SPOTTER_LAYERS = [f"context_pooling.spotter.{layer}" for layer in ("hidden", "around", "symbols")]
-"""One by one: PEFT mixes several adapters in a batch where each trained module is a single layer."""
 
 
 class _NotGiven(int):
@@ -69,8 +66,12 @@ def make_arguments(base: type) -> type:
         sap_spotter: str | None = _setting(
             "have a keyword spotter and train it on the transcripts (default: only with salience)"
         )
+        sap_retriever: str | None = _setting(
+            "have a retriever of terms and train it on the spoken keywords (default: false)"
+        )
         sap_train: str | None = _setting(
-            "what is trained: all (default; --freeze_… choose), or the spotter alone, without the language model"
+            "what is trained: all (default; --freeze_… choose), or the spotter or the retriever alone, without the "
+            "language model"
         )
         sap_truncate_audio: bool | None = _setting(
             "hear the beginning of an audio longer than the model's window instead of refusing it"
@@ -168,7 +169,7 @@ def _wrap_methods(cls: type) -> None:
         template = get_template(self, *args, **kwargs)
         if self.model_type == MODEL_TYPE:
             template.accumulated_steps = getattr(self, "gradient_accumulation_steps", None) or 1
-            template.train_spotter_alone = getattr(self, "sap_train", None) == "spotter"
+            template.train_alone = trained_alone(self)
             template.prompts_only = getattr(self, "rlhf_type", None) in PROMPT_TRAINERS
             if self.strict is False:
                 template.count_skipped_rows()
@@ -204,15 +205,16 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
         getattr(args, "resume_from_checkpoint", None),
         args.model_dir,
     ]
-    alone = {"sap_spotter": True} if getattr(args, "sap_train", None) == "spotter" else {}
-    settings = resolve_settings({**flags, **alone}, [folder for folder in checkpoints if folder])
+    alone = trained_alone(args)
+    needed = {} if alone is None else {f"sap_{alone}": True}
+    settings = resolve_settings({**flags, **needed}, [folder for folder in checkpoints if folder])
     config = apply_settings(SAP2Qwen2AudioConfig.from_pretrained(args.model_dir), settings)
     for name in FLAGS:
         setattr(args, name, getattr(config, name))
     if hasattr(args, "num_train_epochs"):
         record_rows(args)
     _keep_columns("id" if hasattr(args, "result_path") else "transcript")
-    _train_spotter(args)
+    train_parts(args)
     choose_metric(args)
     if getattr(args, "check_model", False) and is_here(args.model):
         args.check_model = False  # ms-swift would ask its hub whether a folder of this machine is the latest version
@@ -250,23 +252,3 @@ def _keep_columns(*names: str) -> None:
 
     new = [name for name in names if name not in RowPreprocessor.standard_keys]
     RowPreprocessor.standard_keys = [*RowPreprocessor.standard_keys, *new]
-
-
-def _train_spotter(args: Any) -> None:
-    """An adapter carries the spotter: it is small, and a base model has none or another's.
-
-    Raises:
-        InputError: ``--sap_train`` with a value or a tuner that it cannot have.
-    """
-    alone = getattr(args, "sap_train", None)
-    if alone is not None:
-        if alone not in TRAINED_PARTS:
-            raise InputError(f"--sap_train is {alone!r}; allowed: {', '.join(TRAINED_PARTS)}")
-        if alone == "spotter":
-            if getattr(args, "tuner_type", "lora") != "lora":
-                raise InputError(
-                    "--sap_train spotter makes an adapter of the spotter alone; allowed: --tuner_type lora"
-                )
-            args.target_modules = args.target_regex = DUMMY_TARGET_MODULES
-    if args.sap_spotter and hasattr(args, "modules_to_save") and args.tuner_type != "full":
-        args.modules_to_save = list(dict.fromkeys([*(args.modules_to_save or []), *SPOTTER_LAYERS]))

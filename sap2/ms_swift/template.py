@@ -23,6 +23,8 @@ from sap2.model.encoder import trim_features
 from sap2.model.pooling import MOVING
 from sap2.model.processing import pad_contexts
 from sap2.model.spotter import pad_transcripts
+from sap2.ms_swift.parts import train_alone
+from sap2.ms_swift.terms import collate_terms, spoken_terms
 from sap2.ms_swift.transcripts import transcript_of
 from sap2.prompts import (
     AUDIO_BOS,
@@ -56,15 +58,18 @@ class SAP2Qwen2AudioTemplate(Template):
 
     accumulated_steps = 1
     """Steps that the trainer accumulates before it updates the weights."""
-    train_spotter_alone = False
-    """``--sap_train spotter``."""
+    train_alone: str | None = None
+    """``--sap_train spotter`` or ``retriever``."""
 
     def register_post_encode_hook(self, models) -> None:
         """Called when a training begins, for each of its models."""
         super().register_post_encode_hook(models)
-        for model in map(self.get_base_model, models):
-            model.backward_scale = 1 / self.accumulated_steps
-            model.train_spotter_alone = self.train_spotter_alone
+        for model in models:
+            base = self.get_base_model(model)
+            base.backward_scale = 1 / self.accumulated_steps
+            base.train_alone = self.train_alone
+            if self.train_alone is not None:
+                train_alone(model, self.train_alone)
 
     def init_processor(self, processor) -> None:
         if processor is not None and not self._processor_inited:
@@ -183,8 +188,11 @@ class SAP2Qwen2AudioTemplate(Template):
         encoded.update(inputs.sap_audio_inputs)
         if contexts:
             encoded["contexts"] = inputs.sap_contexts
-        if self.is_training and self.config.sap_spotter:
+        if self.is_training and (self.config.sap_spotter or self.config.sap_retriever):
             encoded["transcript"] = _transcript(inputs)
+        if self.is_training and self.config.sap_retriever:
+            keywords = [keyword for context in inputs.sap_contexts for keyword in context.keywords]
+            encoded["terms"] = spoken_terms(keywords, encoded["transcript"])
         return encoded
 
     def _repeat(self, encoded: dict[str, Any], token: str, token_id: int, counts: list[int]) -> None:
@@ -212,7 +220,9 @@ class SAP2Qwen2AudioTemplate(Template):
         if any(row.get("contexts") for row in rows):
             contexts = [c for row in rows for c in row.get("contexts") or [NO_CONTEXT] * len(row["input_features"])]
             collated.update(pad_contexts(contexts, self.tokenizer.pad_token_id))
-        if any(row.get("transcript") for row in rows):
+        if self.config.sap_retriever:
+            collated.update(collate_terms(rows, self.tokenizer))
+        if self.config.sap_spotter and any(row.get("transcript") for row in rows):
             # of a row with several audios nobody knows which of them says what
             spoken = [row.get("transcript", "") if len(row["input_features"]) == 1 else "" for row in rows]
             counts = [len(row["input_features"]) for row in rows]

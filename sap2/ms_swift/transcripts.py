@@ -1,4 +1,4 @@
-"""What is said in the rows of a training, from which the spotter learns."""
+"""What is said in the rows of a training, from which the spotter and the retriever learn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from swift.dataset import LazyLLMDataset
 from swift.utils import get_logger
 
 from sap2.errors import InputError
+from sap2.ms_swift.terms import has_terms
 from sap2.prompts import said_in
 
 COLUMNS = ("messages", "transcript")
@@ -27,12 +28,14 @@ def transcript_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def check_rows_before(train):
-    """``SwiftSft.train`` that first looks for a row from which the spotter can learn."""
+    """``SwiftSft.train`` that first looks for rows from which the spotter and the retriever can learn."""
 
     @functools.wraps(train)
     def checked(self, trainer):
-        if getattr(self.args, "sap_spotter", None):
+        if getattr(self.args, "sap_spotter", None) and getattr(self.args, "sap_train", None) != "retriever":
             check_transcripts(trainer.train_dataset, untrained=_is_untrained(self.args, trainer))
+        if getattr(self.args, "sap_train", None) == "retriever":
+            check_terms(trainer.train_dataset)
         return train(self, trainer)
 
     return checked
@@ -47,9 +50,8 @@ def check_transcripts(dataset: Any, untrained: bool) -> None:
         InputError: no row does, and the spotter is ``untrained``. (Where it is not, a warning says that it learns
             nothing.)
     """
-    rows = dataset.dataset if isinstance(dataset, LazyLLMDataset) else dataset
-    columns = [name for name in COLUMNS if name in (getattr(rows, "column_names", None) or ())]
-    if "messages" not in columns or any(map(_tells, rows.select_columns(columns))):
+    rows = _looked_at(dataset)
+    if rows is None or any(map(_tells, rows)):
         return
     if untrained:
         raise InputError(
@@ -60,10 +62,37 @@ def check_transcripts(dataset: Any, untrained: bool) -> None:
     get_logger().warning(f"none of the {len(rows)} training rows tells what is said: the spotter stays as it is")
 
 
+def check_terms(dataset: Any) -> None:
+    """Look for a row of whose list something is said.
+
+    Rows of a stream, and rows that are encoded already, are not looked at.
+
+    Raises:
+        InputError: there is none: the retriever would learn nothing.
+    """
+    rows = _looked_at(dataset)
+    if rows is not None and not any(has_terms(row, _told(row)) for row in rows):
+        raise InputError(
+            f"none of the {len(rows)} training rows has a keyword in its list that its transcript holds: the retriever "
+            f"would learn nothing; allowed: rows with lists and transcripts (data_tools.build_terms writes them)"
+        )
+
+
+def _looked_at(dataset: Any) -> Any:
+    """The rows with what tells what is said; None where they cannot be looked at."""
+    rows = dataset.dataset if isinstance(dataset, LazyLLMDataset) else dataset
+    columns = [name for name in COLUMNS if name in (getattr(rows, "column_names", None) or ())]
+    return rows.select_columns(columns) if "messages" in columns else None
+
+
+def _told(row: Mapping[str, Any]) -> str | None:
+    return row.get("transcript") or transcript_of(row["messages"])
+
+
 def _tells(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("transcript") or transcript_of(row["messages"]))
+    return bool(_told(row))
 
 
 def _is_untrained(args: Any, trainer: Any) -> bool:
     model = trainer.template.get_base_model(trainer.accelerator.unwrap_model(trainer.model))
-    return model.lacks_spotter and not (args.adapters or args.resume_from_checkpoint)
+    return "sap_spotter" in model.lacks and not (args.adapters or args.resume_from_checkpoint)

@@ -53,6 +53,7 @@ def test_checkpoint_carries_the_settings(trained):
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
         "sap_spotter": True,
+        "sap_retriever": False,
         "sap_train": None,
         "sap_truncate_audio": None,
         "sap_case": "lower",

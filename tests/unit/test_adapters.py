@@ -28,7 +28,13 @@ def adapter(request, tiny, tmp_path_factory):
 
 def test_they_stand_in_its_configuration(adapter):
     recorded = json.loads((adapter / "adapter_config.json").read_text())["auto_mapping"]["sap2"]
-    assert recorded == {**TRAINED, "sap_num_heads": 4, "sap_hidden_size": 128, "sap_spotter": True}
+    assert recorded == {
+        **TRAINED,
+        "sap_num_heads": 4,
+        "sap_hidden_size": 128,
+        "sap_spotter": True,
+        "sap_retriever": False,
+    }
 
 
 def test_a_model_with_the_same_takes_it(tiny, adapter):

@@ -236,6 +236,7 @@ def test_without_flags_settings_are_resolved_and_checked(patched, tiny, monkeypa
             "sap_num_heads": 4,
             "sap_hidden_size": 128,
             "sap_spotter": False,
+            "sap_retriever": False,
         },
     }
     args.get_template()

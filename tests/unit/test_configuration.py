@@ -72,6 +72,7 @@ def test_saved_and_loaded(tmp_path):
         "sap_num_heads": 8,
         "sap_hidden_size": 32,
         "sap_spotter": True,
+        "sap_retriever": False,
     }
 
 

@@ -11,8 +11,8 @@ from peft import PeftModel
 from swift.infer_engine import AdapterRequest, InferRequest, RequestConfig, TransformersEngine
 
 from sap2 import SAP2Qwen2AudioProcessor
+from sap2.model.adapters import LAYERS
 from sap2.model.settings import recorded_settings
-from sap2.ms_swift.arguments import SPOTTER_LAYERS
 from sap2.ms_swift.engine import patch_engine
 from sap2.pipeline.stages import stage_content
 from sap2.shipped import FOLDER
@@ -111,7 +111,7 @@ def test_a_batch_of_peft_mixes_them(named, ask, recordings):
 def test_the_shipped_adapters_name_single_layers():
     for name in ("sap2-tiny-asr", "sap2-tiny-prune"):
         saved = json.loads((FOLDER / name / "adapter_config.json").read_text())["modules_to_save"]
-        assert saved and set(saved) <= set(SPOTTER_LAYERS)
+        assert saved and set(saved) <= set(LAYERS["sap_spotter"])
 
 
 # --- engines of other models

@@ -50,7 +50,7 @@ def test_loading_report_is_clean(tiny):
 
 
 def test_a_spotter_that_a_plain_model_lacks_is_no_news(tiny, capfd):
-    assert with_spotter(tiny).lacks_spotter
+    assert with_spotter(tiny).lacks == {"sap_spotter"}
     output = "".join(capfd.readouterr())
     assert "MISSING" not in output and "newly initialized" not in output
 
@@ -69,7 +69,7 @@ def test_a_checkpoint_that_lost_its_spotter_is_refused(tiny, tmp_path):
 
 def test_a_spotter_can_be_added_to_a_model_that_has_none(tiny, tmp_path):
     SAP2Qwen2AudioForConditionalGeneration.from_pretrained(tiny).save_pretrained(tmp_path)
-    assert with_spotter(tmp_path).lacks_spotter
+    assert with_spotter(tmp_path).lacks == {"sap_spotter"}
 
 
 @pytest.mark.parametrize(

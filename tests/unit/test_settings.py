@@ -14,8 +14,8 @@ from swift.utils import parse_args
 
 from sap2 import SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor
 from sap2.errors import InputError
+from sap2.model.adapters import LAYERS
 from sap2.model.settings import Recorded, recorded_settings, resolve_settings
-from sap2.ms_swift.arguments import SPOTTER_LAYERS
 
 COMMANDS = {"sft": SftArguments, "infer": InferArguments, "export": ExportArguments, "deploy": DeployArguments}
 TRAINED = {
@@ -25,6 +25,7 @@ TRAINED = {
     "sap_num_heads": 8,
     "sap_hidden_size": 128,
     "sap_spotter": True,
+    "sap_retriever": False,
 }
 
 
@@ -72,6 +73,7 @@ def test_defaults(parse):
         "sap_num_heads": 4,
         "sap_hidden_size": 128,
         "sap_spotter": False,
+        "sap_retriever": False,
     }
 
 
@@ -88,7 +90,7 @@ def test_flags_of_the_original_readme(parse, command):
 @pytest.mark.parametrize("pooling", ["attention", "mean", "salience"])
 def test_every_pooling_can_have_a_spotter_and_adapters_carry_it(parse, pooling):
     args = parse("sft", "--sap_pooling", pooling, "--sap_spotter", "true")
-    assert args.sap_spotter is True and args.modules_to_save == SPOTTER_LAYERS
+    assert args.sap_spotter is True and args.modules_to_save == LAYERS["sap_spotter"]
     assert not parse("sft").modules_to_save
 
 
@@ -97,6 +99,14 @@ def test_the_spotter_alone_makes_an_adapter_of_nothing_else(parse):
     assert args.sap_spotter is True and args.target_modules == "dummy-target-modules"
     assert all(".spotter." in name for name in args.modules_to_save)
     assert args.get_model_kwargs()["sap_settings"]["sap_spotter"] is True
+
+
+def test_the_retriever_alone_makes_an_adapter_of_nothing_else(parse):
+    args = parse("sft", "--sap_train", "retriever", "--sap_pooling", "salience")
+    assert args.sap_retriever is True and args.sap_spotter is True
+    assert args.modules_to_save == LAYERS["sap_retriever"] and args.target_modules == "dummy-target-modules"
+    along = parse("sft", "--sap_retriever", "true")
+    assert along.modules_to_save == LAYERS["sap_retriever"] and along.target_modules != "dummy-target-modules"
 
 
 def test_a_spotter_can_be_added_to_a_checkpoint_without_one(parse, adapter):
@@ -126,7 +136,7 @@ def test_both_names_of_the_tuner(parse, command, flag):
     [
         (["--sap_min_positions", "x"], r"--sap_min_positions is 'x'; allowed: an integer from 0"),
         (["--sap_min_positions", "8", "--sap_pooling", "mean"], r"min_positions is 8 with pooling 'mean'; allowed: 0"),
-        (["--sap_train", "tower"], r"--sap_train is 'tower'; allowed: all, spotter"),
+        (["--sap_train", "tower"], r"--sap_train is 'tower'; allowed: all, spotter, retriever"),
         (
             ["--sap_train", "spotter", "--tuner_type", "full"],
             r"--sap_train spotter makes an adapter .*; allowed: .* lora",
@@ -262,7 +272,7 @@ def test_recorded_settings(tmp_path):
     (tmp_path / "config.json").write_text(
         json.dumps({"model_type": "sap_qwen2_audio", **TRAINED, "sap_hidden_size": None})
     )
-    found = {name: value for name, value in TRAINED.items() if name != "sap_hidden_size"}
+    found = {name: value for name, value in TRAINED.items() if name not in {"sap_hidden_size", "sap_retriever"}}
     assert recorded_settings(tmp_path) == Recorded(str(tmp_path), found)
     (tmp_path / "args.json").write_text(json.dumps({"model_type": "sap_qwen2_audio", "sap_window_size": 2}))
     assert recorded_settings(tmp_path).settings == {"sap_window_size": 2}, "args.json is about the training"

@@ -80,7 +80,7 @@ def test_every_loss_trains_it_and_keeps_its_value(model, batch, make_loss):
     loss = make_loss(model, batch)
     found = gradients(model, loss)
     aside = model(**batch).aux_loss
-    alone = gradients(model, SPOTTER_WEIGHT * model.model.spot(audios_of(batch)))
+    alone = gradients(model, SPOTTER_WEIGHT * model.model.listen(audios_of(batch), "spotter"))
     plain = {name: value for name, value in batch.items() if name != "transcripts"}
     without = make_loss(model, plain)
     others = gradients(model, without)
@@ -202,7 +202,7 @@ def test_an_untrained_spotter_is_noticed_where_it_is_used_first(untrained, tiny,
 
 
 def test_the_spotter_alone_needs_no_language_model(model, batch, monkeypatch):
-    model.train_spotter_alone = True
+    model.train_alone = "spotter"
     monkeypatch.setattr(model.model.language_model, "forward", lambda *a, **k: pytest.fail("ran the language model"))
     output = model(**batch)
     assert output.logits is None and torch.equal(output.loss, output.aux_loss)
