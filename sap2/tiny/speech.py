@@ -15,11 +15,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sap2.errors import InputError
+from sap2.tiny.word_events import EVENTS, INITIALIZE_PHONEME_EVENTS, Event, SpokenWord, read_events, time_words
 
 SAMPLE_RATE = 16_000
 """Samples per second of what :func:`speak` returns: what Qwen2-Audio hears."""
@@ -36,11 +37,19 @@ _CHARS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _PARAMETER_RATE, _PARAMETER_PITCH = 1, 3
 _PHONEMES_IPA = 0x02
+_PHONEMES_SEPARATED = ord("_") << 8
 _INITIALIZE_DONT_EXIT = 0x8000
 
-_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, EVENTS)
 _lock = threading.Lock()
 _loaded: _Engine | None = None
+
+
+class Speech(NamedTuple):
+    """Mono float32 ``samples`` at :data:`SAMPLE_RATE`, in [-1, 1), and the ``words`` (between spaces) in them."""
+
+    samples: np.ndarray
+    words: list[SpokenWord]
 
 
 def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch: int = DEFAULT_PITCH) -> np.ndarray:
@@ -59,6 +68,14 @@ def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch
         InputError: the voice is unknown, a number is out of range, or the text makes no sound.
         OSError: the library does not start.
     """
+    return speak_words(text, voice, rate, pitch).samples
+
+
+def speak_words(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch: int = DEFAULT_PITCH) -> Speech:
+    """As :func:`speak`, with the times of the words.
+
+    They are what the library reports, in whole milliseconds: a stop's closure belongs to its word.
+    """
     _check_range("rate", rate, MIN_RATE, MAX_RATE)
     _check_range("pitch", pitch, 0, 100)
     with _lock:
@@ -66,12 +83,13 @@ def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch
         engine.set_voice(voice)
         engine.set_parameter(_PARAMETER_RATE, rate)
         engine.set_parameter(_PARAMETER_PITCH, pitch)
-        samples = engine.synthesize(text)
+        samples, events = engine.synthesize(text)
+        words = time_words(text, events, len(samples) / engine.sample_rate, engine.count_phonemes)
     if not samples.any():
         raise InputError(f"text {text!r} makes no sound; give words in the voice's language")
     import soxr
 
-    return soxr.resample(samples.astype(np.float32) / 32768, engine.sample_rate, SAMPLE_RATE)
+    return Speech(soxr.resample(samples.astype(np.float32) / 32768, engine.sample_rate, SAMPLE_RATE), words)
 
 
 def phonemes(text: str, voice: str = DEFAULT_VOICE) -> str:
@@ -137,11 +155,13 @@ class _Engine:
         library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
         data = espeakng_loader.get_data_path().encode()
-        self.sample_rate: int = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, _INITIALIZE_DONT_EXIT)
+        options = _INITIALIZE_DONT_EXIT | INITIALIZE_PHONEME_EVENTS
+        self.sample_rate: int = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, options)
         if self.sample_rate <= 0:
             raise OSError(f"{path}: espeak-ng does not start (code {self.sample_rate}); reinstall espeakng-loader")
         self._voice: str | None = None
         self._chunks: list[np.ndarray] = []
+        self._events: list[Event] = []
         self._callback = _SynthCallback(self._receive)  # kept: the library holds only its address
         library.espeak_SetSynthCallback(self._callback)
 
@@ -152,9 +172,10 @@ class _Engine:
         unload.argtypes = [ctypes.c_void_p]
         unload(self._library._handle)
 
-    def _receive(self, samples: Any, count: int, _events: Any) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        self._events += read_events(events)
         return 0  # go on
 
     def set_voice(self, voice: str) -> None:
@@ -171,9 +192,9 @@ class _Engine:
         if self._library.espeak_SetParameter(parameter, value, 0) != _OK:
             raise InputError(f"espeak-ng refuses the value {value} of its parameter {parameter}")
 
-    def synthesize(self, text: str) -> np.ndarray:
-        """(N,) int16 at ``sample_rate``."""
-        self._chunks = []
+    def synthesize(self, text: str) -> tuple[np.ndarray, list[Event]]:
+        """(N,) int16 at ``sample_rate``, and what happens in them."""
+        self._chunks, self._events = [], []
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default the library seeds itself from the clock
         data = text.replace("\0", " ").encode() + b"\0"
         with _signals_wait():
@@ -181,12 +202,16 @@ class _Engine:
             done = code == _OK and self._library.espeak_Synchronize() == _OK
         if not done:
             raise OSError(f"espeak-ng cannot speak {text[:80]!r} (code {code})")
-        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+        samples = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+        return samples, self._events
 
-    def phonemes(self, text: str) -> str:
+    def count_phonemes(self, word: str) -> int:
+        return sum(map(bool, self.phonemes(word, _PHONEMES_SEPARATED).replace(" ", "_").split("_")))
+
+    def phonemes(self, text: str, mode: int = _PHONEMES_IPA) -> str:
         rest = ctypes.c_char_p(text.replace("\0", " ").encode())
         parts = []
         while rest.value is not None:  # one clause a call; the pointer is null after the last
-            part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA)
+            part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, mode)
             parts.append((part or b"").decode())
         return " ".join(part for part in parts if part)

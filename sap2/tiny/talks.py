@@ -1,7 +1,7 @@
 """A corpus of synthetic talks in SlideSpeech's own layout, spoken by espeak-ng.
 
 ``wav/TALK.wav`` holds the recordings (16 kHz, mono, 16 bit), ``talks.json`` everything known about them, and each of
-``train/``, ``dev/``, ``test/`` five Kaldi files, sorted by their first column:
+``train/``, ``dev/``, ``test/`` six files, sorted by their first column, five of them as Kaldi has them:
 
 =============  =====================================================================================
 ``segments``   utterance, recording, start and end in seconds
@@ -9,6 +9,7 @@
 ``keywords``   utterance, keywords of the slide shown meanwhile, joined by ``$`` (most are not spoken)
 ``wav.scp``    recording, path of its file relative to the folder of this list
 ``utt2spk``    utterance, talk
+``words.ctm``  recording, channel (1), start and length in seconds, word: when each word is said
 =============  =====================================================================================
 """
 
@@ -18,7 +19,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,7 +29,8 @@ from sap2.errors import InputError
 from sap2.files import atomic_folder, atomic_write
 from sap2.progress import Progress
 from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
-from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, speak
+from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, Speech, speak, speak_words
+from sap2.tiny.word_events import SpokenWord
 
 FORMAT_VERSION = 1
 MARKER = "talks.json"
@@ -53,6 +55,11 @@ class Segment:
     end: float
     text: str
     slide: int
+    words: list[SpokenWord] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """All but the words, which have a file of their own."""
+        return {name: value for name, value in vars(self).items() if name != "words"}
 
 
 def make_talks(folder: str | os.PathLike[str], options: TalksOptions | None = None, overwrite: bool = False) -> Path:
@@ -99,7 +106,8 @@ def _write_recording(folder: Path, talk: Talk, options: TalksOptions, bar: Progr
         "seconds": len(samples) / SAMPLE_RATE,
         "homophones": talk.homophones,
         "slides": _slide_facts(talk, segments, len(samples) / SAMPLE_RATE),
-        "segments": [vars(segment) for segment in segments],
+        "segments": [segment.facts() for segment in segments],
+        "words": [word for segment in segments for word in segment.words],
     }
 
 
@@ -112,10 +120,11 @@ def render_talk(
     margin = round(MARGIN_SECONDS * SAMPLE_RATE)
     segments = []
     for index, (slide, sentence) in enumerate(_sentences(talk)):
-        samples = _speak_within(sentence, talk, options.max_seconds, rng)
+        samples, words = _speak_within(sentence, talk, options.max_seconds, rng)
         start, end = position - margin, position + len(samples) + margin
         times = (start / SAMPLE_RATE, end / SAMPLE_RATE)
-        segments.append(Segment(f"{talk.id}_{index + 1:05d}", *times, sentence, slide))
+        said = [word.later(position / SAMPLE_RATE) for word in words]
+        segments.append(Segment(f"{talk.id}_{index + 1:05d}", *times, sentence, slide, said))
         pieces += [samples, _silence(rng)]
         position += len(pieces[-2]) + len(pieces[-1])
         bar.update()
@@ -128,15 +137,15 @@ def _sentences(talk: Talk) -> Iterator[tuple[int, str]]:
             yield number, sentence
 
 
-def _speak_within(text: str, talk: Talk, max_seconds: float, rng: np.random.Generator) -> np.ndarray:
+def _speak_within(text: str, talk: Talk, max_seconds: float, rng: np.random.Generator) -> Speech:
     """Speak at the talk's speed, or faster where it would be too long. The length is a multiple of the grid."""
     rate = talk.rate + int(rng.integers(-8, 9))
     limit = (max_seconds - 2 * MARGIN_SECONDS) * SAMPLE_RATE
     while True:
-        samples = speak(text, talk.voice, rate, talk.pitch)
+        samples, words = speak_words(text, talk.voice, rate, talk.pitch)
         padding = -len(samples) % GRID
         if len(samples) + padding <= limit:
-            return np.pad(samples, (0, padding))
+            return Speech(np.pad(samples, (0, padding)), words)
         if rate == MAX_RATE:
             raise InputError(f"{text!r} is longer than {max_seconds} s even at {rate} words per minute")
         rate = min(MAX_RATE, rate + 25)
@@ -193,11 +202,19 @@ def _write_split(folder: Path, facts: list[dict[str, Any]]) -> None:
     for name, content in lines.items():
         with atomic_write(folder / name) as stream:
             stream.writelines(f"{line}\n" for line in sorted(content))
+    with atomic_write(folder / "words.ctm") as stream:
+        for talk in facts:
+            for word in talk["words"]:
+                stream.write(f"{talk['id']} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text}\n")
 
 
 def _write_facts(path: Path, options: TalksOptions, facts: list[dict[str, Any]]) -> None:
     with atomic_write(path) as stream:
-        document = {"version": FORMAT_VERSION, "options": options.as_dict(), "talks": facts}
+        document = {
+            "version": FORMAT_VERSION,
+            "options": options.as_dict(),
+            "talks": [{name: fact[name] for name in fact if name != "words"} for fact in facts],
+        }
         json.dump(document, stream, ensure_ascii=False, indent=1)
         stream.write("\n")
 

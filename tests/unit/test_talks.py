@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_seeds():
 def test_layout(folder, facts):
     assert {path.name for path in folder.iterdir()} == {"train", "dev", "test", "wav", "talks.json"}
     for split, count in zip(SPLITS, (3, 1, 2), strict=True):
-        assert {path.name for path in (folder / split).iterdir()} == set(LISTS)
+        assert {path.name for path in (folder / split).iterdir()} == {*LISTS, "words.ctm"}
         rows = {name: table(folder / split / name) for name in LISTS}
         ids = rows["segments"].keys()
         assert len(ids) == count * SMALL.slides * SMALL.utterances
@@ -105,6 +106,22 @@ def test_a_segment_holds_its_words(folder, facts):
     ]
     seconds = segment["end"] - segment["start"] - 2 * talks_module.MARGIN_SECONDS
     assert min(lengths) / 16000 - 0.02 <= seconds <= max(lengths) / 16000 + 0.02
+
+
+def test_every_word_has_its_time(folder, facts):
+    for split in SPLITS:
+        lines = [line.split(" ") for line in (folder / split / "words.ctm").read_text().splitlines()]
+        words = {talk: [] for talk in table(folder / split / "wav.scp")}
+        for talk, channel, start, length, word in lines:
+            assert channel == "1" and float(length) > 0
+            words[talk].append((float(start), float(start) + float(length), word))
+        for segment in (segment for talk in facts["talks"] if talk["split"] == split for segment in talk["segments"]):
+            inside = [w for w in words[segment["id"].split("_")[0]] if segment["start"] <= w[0] < segment["end"]]
+            assert [word for *_, word in inside] == segment["text"].split()
+            assert inside[0][0] == pytest.approx(segment["start"] + talks_module.MARGIN_SECONDS, abs=0.02)
+            assert inside[-1][1] <= segment["end"] - talks_module.MARGIN_SECONDS + 0.002
+            assert all(before[1] <= after[0] + 0.002 for before, after in itertools.pairwise(inside))
+    assert "words" not in facts["talks"][0] and "words" not in facts["talks"][0]["segments"][0]
 
 
 def test_keywords_are_those_of_the_slide(folder, facts):
@@ -234,8 +251,8 @@ def test_unknown_voice_is_refused_before_the_work(tmp_path, capfd):
 def test_long_sentences_are_spoken_faster(monkeypatch):
     rng = np.random.default_rng(0)
     talk = plan_talks(replace(SMALL, talks=1, dev_talks=0, test_talks=0))[0]
-    slow = talks_module._speak_within("one two three four five six seven", talk, 4.0, rng)
-    fast = talks_module._speak_within("one two three four five six seven", talk, 2.0, rng)
+    slow = talks_module._speak_within("one two three four five six seven", talk, 4.0, rng).samples
+    fast = talks_module._speak_within("one two three four five six seven", talk, 2.0, rng).samples
     assert len(fast) <= 1.8 * 16000 < len(slow)
     with pytest.raises(ValueError, match=r"is longer than 2\.0 s even at 450 words per minute"):
         talks_module._speak_within("one two three four five six seven " * 5, talk, 2.0, rng)

@@ -10,7 +10,8 @@ import threading
 import numpy as np
 import pytest
 
-from sap2.tiny.speech import SAMPLE_RATE, phonemes, speak
+from sap2.errors import InputError
+from sap2.tiny.speech import SAMPLE_RATE, phonemes, speak, speak_words
 
 
 def test_samples():
@@ -125,3 +126,28 @@ except KeyboardInterrupt:
 def test_an_interrupt_while_the_library_speaks_is_not_lost():
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+def test_words_have_the_times_at_which_they_are_said():
+    text = "in the old room, we read of the page today"
+    samples, words = speak_words(text, "en-gb-x-rp+f2")
+    assert np.array_equal(samples, speak(text, "en-gb-x-rp+f2"))
+    assert [word.text for word in words] == text.split()
+    edges = [edge for word in words for edge in (word.start, word.end)]
+    assert edges == sorted(edges) and edges[0] == 0 and edges[-1] <= len(samples) / SAMPLE_RATE
+    assert all(word.end - word.start > 0.05 for word in words)  # also those that the library joins ("in the")
+    comma = samples[round(words[3].end * SAMPLE_RATE) + 320 : round(words[4].start * SAMPLE_RATE) - 320]
+    assert len(comma) > 1000 and np.abs(comma).max() < 0.01 * np.abs(samples).max()
+    begins = round(words[4].start * SAMPLE_RATE)
+    assert np.abs(samples[begins : begins + 960]).max() > 0.1 * np.abs(samples).max()
+
+
+@pytest.mark.parametrize("text", ["—", "gpt-4 costs $20 — a lot", "hi 我们 emily", "u.s.a. and the eu", "123,456"])
+def test_whatever_is_said_every_word_has_a_time(text):
+    try:
+        words = speak_words(text).words
+    except InputError:
+        assert text == "—"
+        return
+    assert [word.text for word in words] == text.split()
+    assert all(word.start <= word.end for word in words)
