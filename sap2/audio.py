@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def open_recording(
         InputError: the file does not exist, is empty, cannot be read, is silent, holds numbers that are not finite, or
             ends before the piece does.
     """
-    name = name or ("(bytes)" if isinstance(source, io.IOBase) else os.fspath(source))
+    name = name or _name(source)
     source = _opened(source)
     try:
         scale = _float_scale(source)
@@ -103,31 +104,43 @@ def open_recording(
     return samples
 
 
-def load_piece(path: str | os.PathLike[str], sampling_rate: int, start: float, end: float) -> np.ndarray:
+def _name(source: Source) -> str:
+    return "(bytes)" if isinstance(source, io.IOBase) else os.fspath(source)
+
+
+def load_piece(source: Source, sampling_rate: int, start: float, end: float, name: str | None = None) -> np.ndarray:
     """``start`` to ``end`` seconds of a recording, for callers that take many pieces of one after another.
 
     A compressed file has to be decoded from its beginning: the whole of the last one is kept.
 
+    Args:
+        source: a path, or a stream, which must be the same one for all pieces.
+        name: for the messages; None takes the path.
+
     Raises:
         InputError: as :func:`load_samples`.
     """
-    source = _opened(path)
+    name = name or _name(source)
+    opened = _opened(source)
     try:
-        direct = read_header(source).lossless
+        direct = read_header(opened).lossless
     except UnreadableError as error:
-        raise unreadable_audio(os.fspath(path), error) from None
+        raise unreadable_audio(name, error) from None
     if direct:
-        return load_samples(source, sampling_rate, start, end, name=os.fspath(path))
-    whole = _whole(os.fspath(path), sampling_rate, Path(path).stat().st_mtime_ns)
+        return load_samples(opened, sampling_rate, start, end, name)
+    if isinstance(source, io.IOBase):
+        whole = _whole(source, sampling_rate, 0, name)
+    else:
+        whole = _whole(os.fspath(source), sampling_rate, Path(source).stat().st_mtime_ns, name)
     seconds = len(whole) / sampling_rate
     if start >= seconds or end > seconds + _OVERSHOOT:
-        raise _outside(os.fspath(path), start, end, seconds)
+        raise _outside(name, start, end, seconds)
     return np.array(whole[round(start * sampling_rate) : round(end * sampling_rate)])
 
 
 @functools.lru_cache(maxsize=1)
-def _whole(path: str, sampling_rate: int, _mtime: int) -> Recording:
-    return open_recording(path, sampling_rate)
+def _whole(source: Any, sampling_rate: int, _mtime: int, name: str) -> Recording:
+    return open_recording(source, sampling_rate, name=name)
 
 
 def audio_exists(path: str | os.PathLike[str]) -> bool:
@@ -155,12 +168,26 @@ def _opened(source: Source) -> Source:
 
 @functools.lru_cache(maxsize=1)
 def _archive_entry(path: str, place: int) -> io.BytesIO:
-    """An entry of a Kaldi archive as a wav file."""
+    with Path(path).open("rb") as archive:
+        return archive_entry(path, place, archive)
+
+
+def archive_entry(path: str, place: int, archive: IO[bytes]) -> io.BytesIO:
+    """An entry of a Kaldi archive as a wav file.
+
+    Args:
+        path: name of the archive, for the message.
+        place: of the entry in it, in bytes.
+        archive: the archive, open.
+
+    Raises:
+        InputError: there is no sound.
+    """
     import kaldiio
     import soundfile
 
     try:
-        found = kaldiio.load_mat(f"{path}:{place}")
+        found = kaldiio.load_mat(f"archive:{place}", fd_dict={"archive": archive})
         rate, samples = found
         content = io.BytesIO()
         wide = np.issubdtype(samples.dtype, np.floating)
@@ -170,38 +197,48 @@ def _archive_entry(path: str, place: int) -> io.BytesIO:
     return content
 
 
-def probe_seconds(path: str | os.PathLike[str]) -> float:
+def probe_seconds(source: Source, name: str | None = None) -> float:
     """Length in seconds by the file's header, or by decoding where it has none.
+
+    Args:
+        source: a path, or a stream.
+        name: for the messages; None takes the path.
 
     Raises:
         InputError: the file does not exist, is empty or cannot be read.
     """
-    source = _opened(path)
+    name = name or _name(source)
+    source = _opened(source)
     try:
         seconds = read_header(source).seconds
         return sum(_lengths(source)) if seconds is None else seconds
     except UnreadableError as error:
-        raise unreadable_audio(os.fspath(path), error) from None
+        raise unreadable_audio(name, error) from None
 
 
-def true_seconds(path: str | os.PathLike[str]) -> float:
+def true_seconds(source: Source, name: str | None = None) -> float:
     """Length in seconds as decoding finds it, whatever the header says.
+
+    Args:
+        source: a path, or a stream.
+        name: for the messages; None takes the path.
 
     Raises:
         InputError: the file does not exist, is empty or cannot be read.
     """
-    source = _opened(path)
+    name = name or _name(source)
+    source = _opened(source)
     try:
         header = read_header(source)
         return header.seconds if header.exact and header.seconds is not None else sum(_lengths(source))
     except UnreadableError as error:
-        raise unreadable_audio(os.fspath(path), error) from None
+        raise unreadable_audio(name, error) from None
 
 
-def missing_seconds(path: str | os.PathLike[str], seconds: float) -> float:
+def missing_seconds(source: Source, seconds: float) -> float:
     """How much of what its header promises a file of that true length lacks (half a download); 0 where all is there."""
     try:
-        claimed = claimed_seconds(_opened(path))
+        claimed = claimed_seconds(_opened(source))
     except UnreadableError:
         return 0.0
     return claimed - seconds if claimed is not None and claimed - seconds > max(_CLAIM_SLACK, 0.02 * claimed) else 0.0

@@ -112,7 +112,7 @@ class Recording:
             # no place of the file moves: several threads may read
             count = os.preadv(self._stored.fileno(), [space[done:]], first * found.itemsize + done)
             if not count:
-                raise OSError(errno.EIO, "the temporary file of a recording has become shorter", _folder())
+                raise OSError(errno.EIO, "the temporary file of a recording has become shorter", temporary_folder())
             done += count
         return found
 
@@ -126,7 +126,7 @@ Samples = np.ndarray | Recording
 """What is read in slices."""
 
 
-def _folder() -> str:
+def temporary_folder() -> str:
     """Where large temporary files go: /tmp is memory on many machines, so /var/tmp unless the user names a place."""
     named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     return tempfile.gettempdir() if named or not os.access(_LARGE_FILES, os.W_OK) else _LARGE_FILES
@@ -149,9 +149,9 @@ class _Store:
         self._parts.append(part)
         self.count += len(part)
         if self._file is not None or self.count > _IN_MEMORY:
-            with naming_errors(_folder()):
+            with naming_errors(temporary_folder()):
                 # without a name in the folder: it is gone with the process, however that ends
-                self._file = self._file or tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115 - the recording's
+                self._file = self._file or tempfile.TemporaryFile(dir=temporary_folder())  # noqa: SIM115 - the recording's
                 for held in self._parts:
                     self._file.write(held.astype(np.float32, copy=False).tobytes())
             self._parts = []
@@ -161,7 +161,7 @@ class _Store:
         self.append(np.zeros(max(0, count - self.count), np.float32))
         if self._file is None:
             return Recording(np.concatenate([*self._parts, np.zeros(0, np.float32)])[:count])
-        with naming_errors(_folder()):
+        with naming_errors(temporary_folder()):
             self._file.flush()
         return Recording(self._file, count)
 

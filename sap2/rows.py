@@ -29,6 +29,7 @@ _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "ass
 RESULTS_ARE_ADDED = "swift infer adds to a result file that is there: delete the file and decode again"
 """What to say where ids of a result file are repeated."""
 
+_URL = re.compile(r"[a-z][a-z0-9+.\-]+(::[a-z][a-z0-9+.\-]+)*://.+", re.I | re.S)
 _INLINE_AUDIO = re.compile(r"<audio>([^<>]+)</audio>")
 
 
@@ -126,6 +127,15 @@ def row_audios(row: Row) -> list[str]:
         audios = [audios]
     paths = [audio["path"] if isinstance(audio, dict) else audio for audio in audios]
     return paths or [path for text in user_texts(row) for path in lift_inline_audio(text)[1]]
+
+
+def is_url(audio: object) -> bool:
+    """Whether an audio is named by an address (``s3://bucket/talk.flac``), not by a path.
+
+    >>> is_url("s3://bucket/talk.flac"), is_url("zip://a.wav::s3://bucket/all.zip"), is_url("/data/talk.flac")
+    (True, True, False)
+    """
+    return isinstance(audio, str) and _URL.fullmatch(audio) is not None
 
 
 def user_texts(row: Row) -> list[str]:

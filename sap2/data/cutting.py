@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sap2.audio import audio_file, load_piece
+from sap2.audio_urls import kept_audio
 from sap2.errors import InputError
 from sap2.files import atomic_write
 from sap2.lengths import SAMPLING_RATE
 from sap2.progress import Progress
+from sap2.rows import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,7 +129,7 @@ def _cut(cut: Cut) -> Result:
     try:
         if _is_made_from(cut):
             return cut.target, False, ""
-        samples = load_piece(cut.source, SAMPLING_RATE, cut.start, cut.end)
+        samples = load_piece(kept_audio(cut.source), SAMPLING_RATE, cut.start, cut.end, cut.source)
         if not len(samples):
             raise InputError(f"{cut.source}: no samples from {cut.start} to {cut.end} s")
         _write_flac(cut.target, samples, " ".join([_place(cut), *_state(cut)]))
@@ -141,7 +143,12 @@ def _place(cut: Cut) -> str:
 
 
 def _state(cut: Cut) -> list[str]:
-    """Size and time of change of the recording; they are kept in the target, so that what has changed is cut anew."""
+    """Size and time of change of the recording; they are kept in the target, so that what has changed is cut anew.
+
+    Nobody asks for those of an address: each would be a request.
+    """
+    if is_url(cut.source):
+        return []
     status = audio_file(cut.source).stat()
     return [str(status.st_size), str(status.st_mtime_ns)]
 

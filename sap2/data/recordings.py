@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable
 
 from sap2.audio import open_recording, probe_seconds, true_seconds
+from sap2.audio_urls import is_there, kept_audio
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.slides.captions import Cue, merge_cues, read_captions
@@ -51,11 +52,11 @@ def divide_recordings(entries: Iterable[Entry], max_seconds: float) -> Division:
 
 def _pieces(entry: Entry, max_seconds: float) -> list[Cue] | None:
     """What an entry is divided into; None where it is an utterance as it stands."""
-    if not entry.audio.is_file():
+    if not is_there(entry.audio):
         return None  # which is refused with all others that are missing
     if entry.captions is None and entry.end is not None and entry.end - (entry.start or 0.0) <= max_seconds:
         return None
-    total = probe_seconds(entry.audio)
+    total = probe_seconds(kept_audio(entry.audio), str(entry.audio))
     start, end = entry.start or 0.0, entry.end if entry.end is not None else total
     if entry.captions is not None:
         if entry.text is not None:
@@ -76,7 +77,8 @@ def _by_captions(entry: Entry, max_seconds: float) -> list[Cue]:
     if not entry.captions.is_file():
         raise InputError(f"no captions at {entry.captions}; allowed: an .srt or .vtt file")
     cues = read_captions(entry.captions)
-    total = true_seconds(entry.audio)  # pieces up to what a header claims would not all be there
+    # pieces up to what a header claims would not all be there
+    total = true_seconds(kept_audio(entry.audio), str(entry.audio))
     start, end = entry.start or 0.0, entry.end if entry.end is not None else total
     if (cues[-1].start + cues[-1].end) / 2 > total:
         raise InputError(
@@ -97,7 +99,7 @@ def _at_pauses(entry: Entry, max_seconds: float) -> list[Cue]:
     from sap2.pipeline.voice_activity import detect_by_energy  # Silero's network would need torch
 
     start = entry.start or 0.0
-    samples = open_recording(entry.audio, SAMPLING_RATE, start, entry.end)
+    samples = open_recording(kept_audio(entry.audio), SAMPLING_RATE, start, entry.end, str(entry.audio))
     runs = cut_at_pauses(samples, SAMPLING_RATE, Cutting(max_seconds), detect_by_energy)
     return [Cue(start + first / SAMPLING_RATE, start + last / SAMPLING_RATE, "") for first, last in runs]
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sap2.audio import SilentAudioError, missing_seconds, open_recording
+from sap2.audio_parts import Source
+from sap2.audio_samples import Recording
+from sap2.audio_urls import opened_audio
 from sap2.errors import InputError
 from sap2.lengths import MIN_SECONDS, SAMPLING_RATE
 from sap2.prompts import AUDIO_TAG, parse_keywords
-from sap2.rows import UTTERANCE_AUDIO, Context, Row, as_messages, find_contexts, lift_inline_audio, row_audios
+from sap2.rows import UTTERANCE_AUDIO, Context, Row, as_messages, find_contexts, is_url, lift_inline_audio, row_audios
 from sap2.text import find_special
 
 QUIET_PEAK = 1e-3
@@ -170,17 +173,21 @@ def _outside(text: str) -> str:
 @functools.lru_cache(maxsize=1 << 14)
 def audio_facts(path: str) -> AudioFacts:
     """Read one audio file."""
-    if not Path(path).is_file():
+    if not (is_url(path) or Path(path).is_file()):
         return AudioFacts(problem=Problem("audio-missing", f"no audio at {path}"))
     try:
-        samples = open_recording(path, SAMPLING_RATE)
+        with opened_audio(path) as source:
+            return _facts(open_recording(source, SAMPLING_RATE, name=path), source)
     except SilentAudioError as error:
         return AudioFacts(problem=Problem("audio-silent", str(error)))
     except (InputError, OSError) as error:
         return AudioFacts(problem=Problem("audio-unreadable", str(error)))
+
+
+def _facts(samples: Recording, source: Source) -> AudioFacts:
     seconds = len(samples) / SAMPLING_RATE
     peak = max((float(abs(block).max()) for block in samples.blocks()), default=0.0)
-    return AudioFacts(seconds, peak, missing_seconds(path, seconds))
+    return AudioFacts(seconds, peak, missing_seconds(source, seconds))
 
 
 def audio_problems(path: str, facts: AudioFacts, max_seconds: float) -> Iterator[Problem]:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sap2.audio import AUDIO_SUFFIXES, audio_exists
+from sap2.audio_urls import is_there
 from sap2.commands.shared import check_output, positive, print_report
 from sap2.data.cutting import Cut, cut_all
 from sap2.data.transcoded import by_quality, same_recording, transcoded
 from sap2.data.utterances import Utterance
 from sap2.errors import InputError, list_some
 from sap2.rowfiles import write_rows
-from sap2.rows import Row
+from sap2.rows import Row, is_url
 from sap2.slides.decks import is_junk
 from sap2.slides.neighbours import keywords_around, place_slides
 from sap2.spelling import CASES, apply_case
@@ -102,7 +103,8 @@ def _first_file(folder: Path, names: Iterable[str], what: str) -> Path:
 def find_recordings(folder: Path, wav_dir: str | None = None) -> dict[str, str]:
     """Paths of the recordings by name, from ``wav.scp`` or from a folder of recordings and its subfolders.
 
-    Paths in ``wav.scp`` are relative to its folder, to the folder above, or to where the command runs.
+    Paths in ``wav.scp`` are relative to its folder, to the folder above, or to where the command runs. Addresses
+    (``s3://…``) stay as they are.
 
     Raises:
         InputError: an entry is a pipe, a name stands for two files, or there is neither.
@@ -129,6 +131,8 @@ def _scp_path(folder: Path, entry: Entry) -> str:
     # a pipe would be a command run out of a data file
     if value.endswith("|"):
         raise InputError(f"{entry.where}: {value!r:.80} is a pipe; a path of an audio file or of an archive is needed")
+    if is_url(value):
+        return value
     places = [Path(value)] if Path(value).is_absolute() else [folder / value, folder.parent / value, Path(value)]
     found = next((place for place in places if audio_exists(place)), None)
     return str(found or next(filter(None, map(transcoded, places)), places[0]))
@@ -234,7 +238,7 @@ def _usable(
         if text is None or not clean_text(text.value):
             return "no transcript"
         path = recordings.get(segment.recording)
-        if path is None or not audio_exists(path):
+        if path is None or not is_there(path):
             return "no recording"
         return "too long" if 0 < options.max_seconds < segment.end - segment.start else ""
 

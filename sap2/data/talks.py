@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sap2.audio import true_seconds
+from sap2.audio_urls import is_there, kept_audio
 from sap2.commands.shared import add_slide_options, check_output, count, positive, print_report
 from sap2.data.cutting import Cut, cut_all
 from sap2.data.recordings import divide_recordings
@@ -159,7 +160,7 @@ def _slide_keywords(
 
 def _audios(entries: list[Entry], options: TalkOptions, report: TalksReport) -> dict[str, str]:
     """The audio of each entry: its own file, or a piece of it that is cut now."""
-    missing = [entry for entry in entries if not entry.audio.is_file()]
+    missing = [entry for entry in entries if not is_there(entry.audio)]
     if missing:
         raise InputError(f"{missing[0].where}: no audio at {missing[0].audio} ({len(missing)} rows without audio)")
     pieces = [entry for entry in entries if entry.start is not None or entry.end is not None]
@@ -176,7 +177,7 @@ def _audios(entries: list[Entry], options: TalkOptions, report: TalksReport) -> 
 
 def _cut_of(entry: Entry, audio_dir: str) -> Cut:
     try:
-        end = entry.end if entry.end is not None else true_seconds(entry.audio)
+        end = entry.end if entry.end is not None else true_seconds(kept_audio(entry.audio), str(entry.audio))
     except InputError as error:
         raise InputError(f"{entry.where}: {error}") from None
     return Cut(str(entry.audio), entry.start or 0.0, end, str(Path(audio_dir) / f"{entry.id}.flac"))

@@ -171,6 +171,7 @@ def _wrap_methods(cls: type) -> None:
             template.accumulated_steps = getattr(self, "gradient_accumulation_steps", None) or 1
             template.train_alone = trained_alone(self)
             template.prompts_only = getattr(self, "rlhf_type", None) in PROMPT_TRAINERS
+            template.opens_addresses = not hasattr(self, "served_model_name")  # of swift deploy, rollout and app
             if self.strict is False:
                 template.count_skipped_rows()
         return template

@@ -16,6 +16,7 @@ from swift.template import MaxLengthError, Template
 from swift.template.vision_utils import load_file
 
 from sap2.audio import check_audio, load_samples, unreadable_audio
+from sap2.audio_urls import load_audio
 from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length
 from sap2.model.context import NO_CONTEXT, Context, expand_contexts
@@ -34,7 +35,7 @@ from sap2.prompts import (
     CONTEXT_TOKEN,
     SAP_TOKENS,
 )
-from sap2.rows import lift_inline_audio
+from sap2.rows import is_url, lift_inline_audio
 
 _HEARD = ("input_features", "feature_attention_mask")
 _SKIP_CELLS = 1 << 20  # one byte each; two of a thousand bad rows share one in every second run
@@ -60,6 +61,8 @@ class SAP2Qwen2AudioTemplate(Template):
     """Steps that the trainer accumulates before it updates the weights."""
     train_alone: str | None = None
     """``--sap_train spotter`` or ``retriever``."""
+    opens_addresses = False
+    """Whether rows come from files of the operator, and may name ``s3://…``. Requests to a server may not."""
 
     def register_post_encode_hook(self, models) -> None:
         """Called when a training begins, for each of its models."""
@@ -166,7 +169,7 @@ class SAP2Qwen2AudioTemplate(Template):
         extractor = self.processor.feature_extractor
         samples = [
             check_audio(
-                _load_audio(audio, extractor.sampling_rate),
+                _load_audio(audio, extractor.sampling_rate, self.opens_addresses),
                 extractor.sampling_rate,
                 extractor.n_samples,
                 self.config.sap_truncate_audio,
@@ -283,11 +286,15 @@ def _check_tags(inputs) -> None:
         )
 
 
-def _load_audio(audio: Any, sampling_rate: int) -> np.ndarray:
-    """Samples of a file, of bytes, or of what ms-swift fetches: a URL, or base64."""
+def _load_audio(audio: Any, sampling_rate: int, opens_addresses: bool) -> np.ndarray:
+    """Samples of a file, of bytes, of what ms-swift fetches (http, base64), or where it is allowed of fsspec."""
     name = _audio_name(audio)
     if isinstance(audio, dict):
         audio = audio.get("bytes") or audio.get("path")
+    if is_url(audio) and not audio.startswith(("http://", "https://")):
+        if not opens_addresses:
+            raise InputError(f"audio {name} is an address, which only rows of a file may name; send the audio itself")
+        return load_audio(audio, sampling_rate)
     if isinstance(audio, str) and _looks_like_path(audio):
         return load_samples(Path(audio).expanduser(), sampling_rate, name=name)
     try:

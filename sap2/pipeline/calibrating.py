@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sap2.audio import load_samples
+from sap2.audio_urls import load_audio
 from sap2.errors import InputError
 from sap2.model.spotter import Spelled, spelled_frames
 from sap2.pipeline.asking import Hearing
@@ -79,7 +79,7 @@ def hear_rows(loaded: LoadedModel, path: str | os.PathLike[str], stage: str = AS
     items = [_good(path, item) for item in read_items(path, stage)]
     for first in progress(range(0, len(items), _BATCH), "hear", unit="batch"):
         batch = items[first : first + _BATCH]
-        heard = [encoder.hear(load_samples(item.audio, encoder.sampling_rate), item.id) for item in batch]
+        heard = [encoder.hear(load_audio(item.audio, encoder.sampling_rate), item.id) for item in batch]
         frames = spelled_frames(*Hearing(loaded, heard).letters(stage))
         yield from (Heard(item, heard_in(frames, index)) for index, item in enumerate(batch))
 

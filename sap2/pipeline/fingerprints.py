@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sap2.pipeline.items import Item
-from sap2.rows import Row, row_audios
+from sap2.rows import Row, is_url, row_audios
 from sap2.shipped import resolve_name
 
 _LENGTH = 16
@@ -18,7 +18,10 @@ _BLOCK, _BLOCKS = 1 << 20, 64
 
 
 def row_fingerprint(item: Item) -> str:
-    """Of a row's question, keywords, reference and audio file (its size and its time of change; not its name)."""
+    """Of a row's question, keywords, reference and audio file (its size and its time of change; not its name).
+
+    Of an audio behind an address (``s3://…``) the address counts: to ask for more would be a request for each row.
+    """
     question = [item.content, item.system, item.keywords, item.labels, item.prune_labels]
     return _digest([*question, _file_state(item.audio)])
 
@@ -57,7 +60,9 @@ def _sample(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _file_state(path: str) -> list[int] | None:
+def _file_state(path: str) -> list[int] | str | None:
+    if is_url(path):
+        return path
     try:
         state = Path(path).stat()
     except OSError:

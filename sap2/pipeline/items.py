@@ -20,7 +20,7 @@ class Item(NamedTuple):
     Attributes:
         number: its line or row in the file, from 1.
         id: unique.
-        audio: path.
+        audio: path, or an address (``s3://…``).
         keywords: clean.
         content: the user's turn for the first stage.
         system: the row's own system prompt, or None.

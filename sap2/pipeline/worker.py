@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from sap2.audio import load_samples, probe_seconds
+from sap2.audio_urls import about_seconds, load_audio
 from sap2.errors import EngineError, InputError
-from sap2.pipeline.batching import plan_batches
+from sap2.pipeline.batching import plan_batches, read_ahead
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.fingerprints import row_fingerprint
@@ -19,11 +19,14 @@ from sap2.pipeline.report import PipelineReport
 from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.stages import ASR, stage_content
 from sap2.pipeline.utterances import Job, Outcome
-from sap2.progress import Progress, progress
+from sap2.progress import Progress
 from sap2.rows import Row
 
 if TYPE_CHECKING:
     from sap2.pipeline.run import PipelineOptions
+
+_LOOKED_AT = 256
+"""Rows whose lengths are asked for together."""
 
 
 class Worker:
@@ -58,9 +61,11 @@ class Worker:
         """Batches of the whole test set, the same in every rank, whatever is done already."""
         readable, lengths, bad = [], [], []
         encoder = self.decoder.encoder
-        for item in progress(items, "plan"):
+        for item, seconds in zip(items, self._lengths(items, options.num_workers), strict=True):
             try:
-                tokens = encoder.audio_tokens(probe_seconds(item.audio))
+                if isinstance(seconds, Exception):
+                    raise seconds
+                tokens = encoder.audio_tokens(seconds)
                 first = (
                     item.content if self.decoder.asks_first else stage_content(ASR, item.keywords[: options.prune_top])
                 )
@@ -72,6 +77,14 @@ class Worker:
             self.fail(bad)
         batches = plan_batches(lengths, options.batch_size, options.max_batch_tokens)
         return [[readable[index] for index in batch] for batch in batches]
+
+    def _lengths(self, items: Sequence[Item], workers: int) -> Iterator[float | Exception]:
+        """Seconds of each audio, or the error in its place; many are asked for at a time, which may lie far away."""
+        blocks = [items[start : start + _LOOKED_AT] for start in range(0, len(items), _LOOKED_AT)]
+        with Progress("plan", len(items)) as shown:
+            for block in read_ahead(blocks, lambda item: about_seconds(item.audio), workers):
+                yield from block
+                shown.update(len(block))
 
     def decode(self, batches: Sequence[Sequence[Item]], workers: int, show: bool) -> None:
         """Decode and write batch by batch."""
@@ -87,7 +100,7 @@ class Worker:
 
     def _job(self, item: Item) -> Job:
         rate = self.decoder.encoder.sampling_rate
-        return Job(item.audio, lambda: load_samples(item.audio, rate), item.keywords, item.content, item.system)
+        return Job(item.audio, lambda: load_audio(item.audio, rate), item.keywords, item.content, item.system)
 
     def died(self, error: EngineError) -> EngineError:
         """That the engine has failed, and what is left to do."""

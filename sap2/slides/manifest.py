@@ -11,7 +11,7 @@ from typing import Any
 
 from sap2.errors import InputError
 from sap2.rowfiles import read_rows
-from sap2.rows import Row
+from sap2.rows import Row, is_url
 from sap2.tables import check_id
 
 COLUMNS = ("id", "audio", "start", "end", "text", "captions", "slides", "slide", "session")
@@ -24,7 +24,7 @@ class Entry:
     Attributes:
         where: ``file:line``.
         id: unique; becomes a file name where audio is cut.
-        audio: path of the audio.
+        audio: path of the audio, or its address (``s3://…``).
         start, end: seconds, where the utterance is a piece of its audio; ``end`` may be left out.
         text: the transcript, or None.
         captions: path of an .srt or .vtt file that says what is said when, or None.
@@ -35,7 +35,7 @@ class Entry:
 
     where: str
     id: str
-    audio: Path
+    audio: Path | str
     start: float | None = None
     end: float | None = None
     text: str | None = None
@@ -97,7 +97,7 @@ def _entry(record: Row, where: str, folder: Path) -> Entry:
     return Entry(
         where=where,
         id=values["id"],
-        audio=folder / values["audio"],
+        audio=values["audio"] if is_url(values["audio"]) else folder / values["audio"],
         start=start,
         end=end,
         text=values.get("text"),

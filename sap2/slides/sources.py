@@ -165,8 +165,8 @@ def _entry_slides(entry: Entry, deck: str | None, slides_of: Callable[[str], lis
     return [slides[entry.slide - 1]]
 
 
-def _same_file(first: Path, second: str | os.PathLike[str]) -> bool:
-    return first.resolve() == Path(second).resolve()
+def _same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
+    return first == second or Path(first).resolve() == Path(second).resolve()
 
 
 def _common_words(options: KeywordOptions) -> frozenset[str]:

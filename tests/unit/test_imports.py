@@ -133,18 +133,28 @@ def test_the_model_knows_neither_ms_swift_nor_commands(module):
 
 @pytest.mark.parametrize("module", in_room("ms_swift"))
 def test_the_plug_knows_no_command(module):
-    assert layers(module) <= LIGHT | {"_autoload", "ms_swift", "model", "audio", "scoring"}
+    assert layers(module) <= LIGHT | {"_autoload", "ms_swift", "model", "audio", "audio_urls", "scoring"}
 
 
 @pytest.mark.parametrize("module", in_room("pipeline"))
 def test_the_pipeline_knows_no_ms_swift(module):
     assert "swift" not in {name.split(".")[0] for name in imports(module)[1]}
-    assert layers(module) <= LIGHT | {"pipeline", "pruning", "model", "audio", "audio_samples", "slides"}
+    assert layers(module) <= LIGHT | {"pipeline", "pruning", "model", "audio", "audio_samples", "audio_urls", "slides"}
 
 
 @pytest.mark.parametrize("module", in_room("pruning"))
 def test_pruning_knows_no_pipeline(module):
     assert layers(module) <= LIGHT | {"pruning", "model"}
+
+
+def test_addresses_are_opened_by_those_who_read_the_rows_of_a_file():
+    """Not by the readers of audio, nor by what a server calls with what strangers send."""
+    users = {name for name in MODULES if "sap2.audio_urls" in within(name)}
+    assert users == {
+        *(f"sap2.data.{name}" for name in ("cutting", "recordings", "row_checks", "slidespeech", "talks")),
+        *("sap2.pipeline.calibrating", "sap2.pipeline.worker", "sap2.ms_swift.template"),
+    }
+    assert "fsspec" not in reached("sap2.audio")
 
 
 def test_ms_swift_is_imported_in_one_place():
@@ -167,7 +177,8 @@ def test_data_and_scoring_stay_light(module):
     """No torch, not even within a function, and of the other rooms only those that have none either."""
     assert reached(module).isdisjoint(HEAVY)
     assert {name.split(".")[0] for name in imports(module)[1]}.isdisjoint(HEAVY)
-    assert layers(module) <= LIGHT | {"audio", "commands", "data", "slides", "scoring", "pipeline"}
+    heard = {"audio", "audio_parts", "audio_samples", "audio_urls"}
+    assert layers(module) <= LIGHT | heard | {"commands", "data", "slides", "scoring", "pipeline"}
     assert {name for name in within(module) if name.startswith("sap2.pipeline.")} <= CUT_RECORDINGS
 
 

@@ -95,16 +95,16 @@ def test_large_files_are_not_put_into_memory_that_is_called_tmp(monkeypatch, tmp
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(audio_samples, "_LARGE_FILES", str(tmp_path))
-    assert audio_samples._folder() == str(tmp_path)
+    assert audio_samples.temporary_folder() == str(tmp_path)
     monkeypatch.setattr(audio_samples, "_LARGE_FILES", str(tmp_path / "absent"))
-    assert audio_samples._folder() == tempfile.gettempdir()
+    assert audio_samples.temporary_folder() == tempfile.gettempdir()
     monkeypatch.setenv("TMPDIR", "/named")
     monkeypatch.setattr(audio_samples, "_LARGE_FILES", str(tmp_path))
-    assert audio_samples._folder() == tempfile.gettempdir()
+    assert audio_samples.temporary_folder() == tempfile.gettempdir()
 
 
 def test_a_full_disk_is_an_error_with_the_folder(talk, all_long, monkeypatch, tmp_path):
-    monkeypatch.setattr("sap2.audio_samples._folder", lambda: str(tmp_path))
+    monkeypatch.setattr("sap2.audio_samples.temporary_folder", lambda: str(tmp_path))
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: Path("/dev/full").open("wb"))  # noqa: SIM115
     with pytest.raises(OSError) as error:
         load_samples(talk, RATE)
