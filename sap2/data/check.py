@@ -33,7 +33,7 @@ from sap2.lengths import MAX_SECONDS
 from sap2.progress import progress
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, row_id
-from sap2.shipped import resolve_name
+from sap2.shipped import find_checkpoint
 from sap2.text import spoken_keywords
 
 EXIT_BAD_ROWS = 1
@@ -274,7 +274,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None and (args.window or args.max_length or args.min_positions is not None):
         raise InputError("--window, --min-positions and --max-length count tokens, which needs --model DIR")
     options = CheckOptions(
-        model=args.model and resolve_name(args.model),
+        model=args.model and find_checkpoint(args.model),
         window=args.window,
         min_positions=args.min_positions,
         max_length=args.max_length,

@@ -6,7 +6,7 @@ from transformers import AutoConfig, Qwen2AudioConfig
 
 from sap2.lengths import least_positions
 from sap2.model.pooling import DEFAULT_POOLING, check_pooling
-from sap2.shipped import resolve_name
+from sap2.shipped import find_checkpoint
 
 SAP_FIELDS = (
     "sap_window_size",
@@ -63,7 +63,7 @@ class SAP2Qwen2AudioConfig(Qwen2AudioConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """As upstream, and the configuration of a plain Qwen2-Audio becomes one of ours with the default settings."""
-        config, kwargs = super().get_config_dict(resolve_name(pretrained_model_name_or_path), **kwargs)
+        config, kwargs = super().get_config_dict(find_checkpoint(pretrained_model_name_or_path), **kwargs)
         if config.get("model_type") == Qwen2AudioConfig.model_type:
             config["model_type"] = cls.model_type
         return config, kwargs

@@ -27,7 +27,7 @@ from sap2.model.inner import SAP2Qwen2AudioModel
 from sap2.model.outputs import SAP2CausalLMOutput
 from sap2.model.riding import ride_on_loss, ride_on_states, share_of_batch
 from sap2.model.weights import check_loaded, claimed_parts, hub_renamings, lacking, may_lack, tensors_of
-from sap2.shipped import resolve_name
+from sap2.shipped import find_checkpoint
 
 _PER_AUDIO = tuple(name for name in Audios._fields if name not in {"transcripts", "term_input_ids", "term_labels"})
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
@@ -81,7 +81,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             InputError: a tensor is missing or has another shape, or is none of the model's. (transformers would go on
                 with random numbers.)
         """
-        pretrained_model_name_or_path = resolve_name(pretrained_model_name_or_path)
+        pretrained_model_name_or_path = find_checkpoint(pretrained_model_name_or_path)
         kwargs["ignore_mismatched_sizes"] = True  # refused below, by name
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         if not isinstance(loaded, tuple):

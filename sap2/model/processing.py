@@ -14,7 +14,7 @@ from sap2.model.configuration import SAP2Qwen2AudioConfig
 from sap2.model.context import Context, add_sap_tokens, expand_contexts
 from sap2.model.pooling import DEFAULT_POOLING, MOVING
 from sap2.model.spotter import pad_spellings
-from sap2.shipped import resolve_name
+from sap2.shipped import find_checkpoint
 
 
 class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
@@ -54,7 +54,7 @@ class SAP2Qwen2AudioProcessor(Qwen2AudioProcessor):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Load from a Qwen2-Audio or SAP² folder; the model's configuration there gives the settings."""
-        pretrained_model_name_or_path = resolve_name(pretrained_model_name_or_path)
+        pretrained_model_name_or_path = find_checkpoint(pretrained_model_name_or_path)
         config = SAP2Qwen2AudioConfig.from_pretrained(pretrained_model_name_or_path)
         config.resolve_sap()
         kwargs.setdefault("sap_window_size", config.sap_window_size)

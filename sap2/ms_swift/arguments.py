@@ -15,8 +15,9 @@ from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, r
 from sap2.ms_swift.cpu_distributed import patch_accelerate
 from sap2.ms_swift.measures import add_solution, choose_metric
 from sap2.ms_swift.parts import train_parts, trained_alone
-from sap2.ms_swift.paths import check_checkpoints, check_datasets, is_here, write_elsewhere
+from sap2.ms_swift.paths import check_checkpoints, check_datasets, write_elsewhere
 from sap2.ms_swift.refusals import check_supported
+from sap2.shipped import is_here
 from sap2.trained import dataset_files, describe_rows
 
 OWN = (*FLAGS, "sap_truncate_audio", "sap_train", "train_type")

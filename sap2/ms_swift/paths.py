@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from pathlib import Path
 from typing import Any
 
 from sap2.errors import InputError
-from sap2.shipped import FOLDER, SHIPPED, resolve_name
+from sap2.shipped import FOLDER, check_name, is_adapter, is_here, resolve_name, suggest
 
 ROW_FILES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".arrow"}
-_ALIKE = 0.75
-
-
-def is_here(name: str | os.PathLike[str] | None) -> bool:
-    """Whether a model or an adapter is a folder of this machine, or comes with the package."""
-    return bool(name) and Path(resolve_name(name)).expanduser().exists()
-
-
-def check_name(name: str) -> None:
-    """Refuse what no hub can have: a path that is not there, and almost the name of a shipped checkpoint.
-
-    Raises:
-        InputError: says what there is instead.
-    """
-    if is_here(name) or not isinstance(name, str):
-        return
-    if name.startswith((".", "~")) or name.count("/") > 1:
-        raise InputError(f"{name} does not exist{_suggest(name)}; allowed: a folder, a hub name, or {_shipped()}")
-    if "/" not in name and difflib.get_close_matches(name, SHIPPED, 1, _ALIKE):
-        raise InputError(f"there is no model {name}{_suggest(name)}; allowed: a folder, a hub name, or {_shipped()}")
 
 
 def check_checkpoints(args: Any) -> None:
@@ -43,7 +21,7 @@ def check_checkpoints(args: Any) -> None:
     for name in [args.model, *adapters]:
         if name:
             check_name(name.partition("=")[2] or name)
-    if is_here(args.model) and _has(args.model, "adapter_config.json") and not _has(args.model, "config.json"):
+    if args.model and is_adapter(args.model):
         raise InputError(f"--model {args.model} is an adapter; allowed: --adapters {args.model}")
     for name in adapters:
         path = name.partition("=")[2] or name
@@ -72,7 +50,7 @@ def check_datasets(args: Any) -> None:
         for given in getattr(args, flag, None) or []:
             path = given.rpartition("#")[0] if "#" in given and not Path(given).exists() else given
             if not Path(path).expanduser().exists() and _is_file_name(path):
-                raise InputError(f"--{flag} {path} does not exist{_suggest(path)}; allowed: a file of rows, a hub name")
+                raise InputError(f"--{flag} {path} does not exist{suggest(path)}; allowed: a file of rows, a hub name")
 
 
 def _is_file_name(path: str) -> bool:
@@ -83,24 +61,3 @@ def _is_file_name(path: str) -> bool:
 
 def _has(folder: str, name: str) -> bool:
     return Path(resolve_name(folder), name).expanduser().is_file()
-
-
-def _shipped() -> str:
-    return ", ".join(SHIPPED)
-
-
-def _suggest(name: str) -> str:
-    """A name that is written almost the same: beside it, or of a shipped checkpoint."""
-    path = Path(name).expanduser()
-    beside = {str(path.with_name(other.name)): other.name for other in _siblings(path)}
-    alike = difflib.get_close_matches(path.name, beside.values(), 1, _ALIKE)
-    found = next((full for full, last in beside.items() if last in alike), None)
-    found = found or next(iter(difflib.get_close_matches(name, SHIPPED, 1, _ALIKE)), None)
-    return f" (did you mean {found}?)" if found else ""
-
-
-def _siblings(path: Path) -> list[Path]:
-    try:
-        return sorted(path.parent.iterdir())
-    except OSError:
-        return []

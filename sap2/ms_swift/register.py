@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from sap2.model.settings import MODEL_TYPE
-from sap2.shipped import resolve_name
+from sap2.shipped import check_name, resolve_name
 
 
 def register_names() -> None:
@@ -15,7 +15,6 @@ def register_names() -> None:
 
     Whoever asks ms-swift for the folder of a model or an adapter is answered; args.json keeps the name.
     """
-    from sap2.ms_swift.paths import check_name
 
     original = sys.modules["swift.utils.hub_utils"].safe_snapshot_download
     if getattr(original, "resolves_shipped", False):

@@ -21,7 +21,7 @@ from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
 from sap2.pipeline.adapters import split_adapter
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
-from sap2.shipped import resolve_name
+from sap2.shipped import find_checkpoint, is_adapter
 
 DTYPES = ("bfloat16", "float16", "float32")
 _TOWER = ".audio_tower."
@@ -61,9 +61,9 @@ class LoadedModel:
         attn_impl: str | None = None,
         language_model: bool = True,
     ):
-        model, folders = resolve_name(model), _folders(adapters)
-        self.path = model
         config, recorded = read_settings(model, adapters)
+        model, folders = find_checkpoint(model), _folders(adapters)
+        self.path = model
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
         whole = {} if folders else _read_json(Path(model) / "args.json")
         self.cases = {stage: recorded.get(stage, whole).get("sap_case") for stage in adapters}
@@ -153,7 +153,11 @@ def read_settings(
     Raises:
         InputError: there is no such model or adapter, or they contradict each other.
     """
-    model, folders = resolve_name(model), _folders(adapters)
+    if is_adapter(model):
+        raise InputError(
+            f"--model {model} is an adapter; allowed: a model, and this as --asr-adapter or --prune-adapter"
+        )
+    model, folders = find_checkpoint(model), _folders(adapters)
     recorded = {stage: _read_args(folder) for stage, folder in folders.items()}
     for stage, args in recorded.items():
         _check_stage(stage, folders[stage], args)
@@ -176,7 +180,7 @@ def settled_dtype(model: str, adapters: Mapping[str, str | None], name: str | No
 
 
 def _folders(adapters: Mapping[str, str | None]) -> dict[str, str]:
-    return {stage: resolve_name(folder) for stage, folder in adapters.items() if folder is not None}
+    return {stage: find_checkpoint(folder) for stage, folder in adapters.items() if folder is not None}
 
 
 def _read_args(folder: str) -> dict[str, Any]:

@@ -6,11 +6,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors import safe_open
 
+from sap2 import SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor
 from sap2.cli import main
+from sap2.errors import InputError
 from sap2.pipeline.loading import LoadedModel
 from sap2.shipped import FOLDER, SHIPPED, resolve_name
 
@@ -24,6 +28,36 @@ def test_names_become_folders_and_paths_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sap2-tiny").mkdir()
     assert resolve_name("sap2-tiny") == "sap2-tiny"  # a folder of the user's
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--model", "sap2_tiny"], "there is no model sap2_tiny (did you mean sap2-tiny?)"),
+        (["--model", "sap2-tiny", "--asr-adapter", "sap2-tiny-ars"], "sap2-tiny-ars (did you mean sap2-tiny-asr?)"),
+        (["--model", "./nothere"], "./nothere does not exist; allowed: a folder, a hub name"),
+        (["--model", "sap2-tiny-asr"], "--model sap2-tiny-asr is an adapter; allowed: a model"),
+        (
+            ["--model", "sap2-tiny", "--asr-adapter", "sap2-tiny"],
+            "allowed: the folder of a LoRA checkpoint (a merged or fully trained model goes to --model",
+        ),
+    ],
+)
+def test_a_mistyped_or_misplaced_name_is_told(args, message, tmp_path, monkeypatch, capsys):
+    """Before any hub is asked."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    soundfile.write(tmp_path / "a.wav", np.ones(16_000) * 0.1, 16_000)
+    assert main(["transcribe", str(tmp_path / "a.wav"), "--keywords", "emily", *args]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_check_and_python_know_mistyped_names_too(tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    assert main(["data", "check", str(tmp_path / "rows.jsonl"), "--model", "sap2_tiny"]) == 2
+    assert "did you mean sap2-tiny?" in capsys.readouterr().err
+    for loader in (SAP2Qwen2AudioForConditionalGeneration, SAP2Qwen2AudioProcessor):
+        with pytest.raises(InputError, match=r"did you mean sap2-tiny\?"):
+            loader.from_pretrained("sap2_tiny")
 
 
 def test_the_command_prints_the_folder(capsys):
