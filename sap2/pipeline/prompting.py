@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sap2.audio import check_audio
 from sap2.errors import InputError
@@ -73,9 +74,26 @@ class Encoder:
         """
         rate = self.sampling_rate
         samples = check_audio(samples, rate, self.extractor.n_samples, self.truncate_audio, name)
-        made = self.extractor([samples], sampling_rate=rate, return_attention_mask=True, return_tensors="pt")
-        mask = made["attention_mask"][0]
-        return Heard(made["input_features"][0], mask, audio_token_count(int(mask.sum())), len(samples) / rate)
+        features, mask = self._features(samples)
+        return Heard(features, mask, audio_token_count(int(mask.sum())), len(samples) / rate)
+
+    def _features(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Features and mask as the extractor makes them of the whole window.
+
+        The silence that fills the window is not worked through: all its frames are like the first that hears no sound.
+        """
+        extractor, hop = self.extractor, self.extractor.hop_length
+        enough = -(-(len(samples) + 2 * extractor.n_fft) // hop) * hop
+        made = extractor(
+            [samples],
+            sampling_rate=self.sampling_rate,
+            max_length=min(enough, extractor.n_samples),
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        features, mask = made["input_features"][0], made["attention_mask"][0]
+        rest = (0, extractor.n_samples // hop - len(mask))
+        return functional.pad(features, rest, value=float(features[0, -1])), functional.pad(mask, rest)
 
     def audio_tokens(self, seconds: float) -> int:
         """About how many tokens an audio of that length takes."""

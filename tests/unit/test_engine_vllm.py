@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -223,9 +224,40 @@ def test_lora_on_a_cpu_is_applied_adapter_by_adapter():
         torch.testing.assert_close(large[row], expected, atol=1e-4, rtol=1e-4)
 
 
-def command_of(options):
+@pytest.mark.parametrize(
+    "adapters", [[0, 1, -1, 1, 2, 0], [1] * 6, [-1] * 6, [2, -1, 2, 2, -1, -1], [0, 2, 2, 0, 0, 0]]
+)
+def test_lora_of_a_layer_on_a_cpu_is_that_of_each_token(adapters):
+    """Three slices, as of queries, keys and values, against a slow reference."""
+    from sap2.pipeline.engines.vllm_cpu import adapter_owners, add_lora_linear
+
+    generator = torch.Generator().manual_seed(0)
+    widths = (10, 6, 6)
+    x, before = torch.randn((6, 16), generator=generator), torch.randn((6, 22), generator=generator)
+    first = [torch.randn((3, 1, 4, 16), generator=generator) for _ in widths]
+    second = [torch.randn((3, 1, width, 4), generator=generator) for width in widths]
+    wrapper, y = types.SimpleNamespace(adapter_owners=adapter_owners(torch.tensor(adapters))), before.clone()
+    add_lora_linear(wrapper, y, x, first, second, 0.5, widths)
+    for row, adapter in enumerate(adapters):
+        expected = before[row]
+        if adapter >= 0:
+            pairs = zip(first, second, strict=True)
+            expected = expected + torch.cat([0.5 * b[adapter, 0] @ (a[adapter, 0] @ x[row]) for a, b in pairs])
+        torch.testing.assert_close(y[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def command_of(options, arguments):
     return [
-        *(sys.executable, "-m", "sap2.cli", "pipeline", "--engine", "vllm", "--engine-args", json.dumps(SMALL)),
+        *(
+            sys.executable,
+            "-m",
+            "sap2.cli",
+            "pipeline",
+            "--engine",
+            "vllm",
+            "--engine-args",
+            json.dumps(SMALL | arguments),
+        ),
         *("--val_dataset", options.val_dataset, "--result_path", options.result_path, "--model", options.model),
         *("--prune-adapter", options.prune_adapter, "--asr-adapter", options.asr_adapter),
         *("--max_new_tokens", str(options.max_new_tokens), "--batch_size", str(options.batch_size)),
@@ -236,11 +268,13 @@ def options_for(talks, path):
     return PipelineOptions(talks, str(path), MODEL[0], *MODEL[1].values(), max_new_tokens=TOKENS, batch_size=1)
 
 
-def start_and_wait(options, lines):
+def start_and_wait(options, lines, arguments=None):
     """The command of a run, once so many results are there; its standard error goes to a file."""
     path, log = Path(options.result_path), Path(options.result_path).with_suffix(".log")
     with log.open("w") as stream:
-        process = subprocess.Popen(command_of(options), stderr=stream, stdout=stream, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            command_of(options, arguments or {}), stderr=stream, stdout=stream, cwd=Path(__file__).parents[2]
+        )
     deadline = time.monotonic() + 300
     while not (path.exists() and path.read_bytes().count(b"\n") >= lines):
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
@@ -279,10 +313,10 @@ def check_goes_on(options, done, talks, tmp_path):
     assert replies[0] == replies[1]
 
 
-@pytest.mark.parametrize("victim", ["VLLM::EngineCore", "VLLM::Worker"])
-def test_a_killed_engine_process_is_one_line_and_the_run_goes_on(talks, tmp_path, victim):
+@pytest.mark.parametrize(("victim", "executor"), [("VLLM::EngineCore", None), ("VLLM::Worker", "mp")])
+def test_a_killed_engine_process_is_one_line_and_the_run_goes_on(talks, tmp_path, victim, executor):
     options = options_for(talks, tmp_path / "result.jsonl")
-    process, log = start_and_wait(options, 2)
+    process, log = start_and_wait(options, 2, {"distributed_executor_backend": executor} if executor else {})
     (engine,) = [pid for pid in offspring(process.pid) if victim in name_of(pid)]
     os.kill(engine, signal.SIGKILL)
     assert process.wait(timeout=120) == 1

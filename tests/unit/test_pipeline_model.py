@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from pipeline_helpers import SYSTEM, TOWER_TOO, make_adapter
@@ -86,6 +87,19 @@ def test_prompts_are_token_for_token_those_of_the_template(engines, loaded, rows
             assert torch.equal(heard.mask, expected["feature_attention_mask"][0])
     default = template.encode({"messages": [{"role": "user", "content": contents[0]}], "audios": [wavs[0]]})
     assert encoder.prompt(contents[0], SYSTEM, heard.tokens).input_ids == default["input_ids"]
+
+
+@pytest.mark.parametrize("length", [1600, 16_000, 61_777, 127_000, 127_999, 128_000])
+@pytest.mark.parametrize("loudness", [0.0, 1e-6, 0.3])
+def test_features_are_those_of_the_whole_window(loaded, length, loudness):
+    """The silence that fills the window is not worked through, and no bit differs."""
+    encoder = Encoder(loaded.processor, 8192)
+    samples = loudness * np.random.default_rng(length).standard_normal(length).astype(np.float32)
+    extractor = loaded.processor.feature_extractor
+    made = extractor([samples], sampling_rate=16_000, return_attention_mask=True, return_tensors="pt")
+    heard = encoder.hear(samples, "a")
+    assert torch.equal(heard.features, made["input_features"][0])
+    assert torch.equal(heard.mask, made["attention_mask"][0])
 
 
 @pytest.mark.parametrize(

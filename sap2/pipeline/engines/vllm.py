@@ -105,6 +105,7 @@ class VllmEngine:
         }
         rank = max((halves.rank for halves in loras.values()), default=0)
         settings = _settings(model, dtype, positions, rank, len(loras), arguments)
+        _share_cores()
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
@@ -235,6 +236,10 @@ def _settings(
     by_platform: dict[str, Any]
     if current_platform.is_cpu():
         by_platform = {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
+        if not any(arguments.get(f"{kind}_parallel_size", 1) > 1 for kind in ("tensor", "pipeline", "data")):
+            from sap2.pipeline.engines.vllm_cpu import SameProcessExecutor
+
+            by_platform["distributed_executor_backend"] = SameProcessExecutor
     else:
         by_platform = {"gpu_memory_utilization": GPU_SHARE}
     if rank > LORA_RANKS[-1]:
@@ -256,6 +261,14 @@ def _settings(
         **(lora if loras else {}),
         **arguments,
     }
+
+
+def _share_cores() -> None:
+    """On a CPU, leave the engine's cores to it: threads of both on one core wait for each other."""
+    if current_platform.is_cpu() and "OMP_NUM_THREADS" not in os.environ:
+        from sap2.pipeline.engines.vllm_cpu import listening_threads
+
+        torch.set_num_threads(listening_threads())
 
 
 def _check_generation(config: GenerationConfig) -> None:

@@ -1,16 +1,25 @@
-"""LoRA in vLLM's build for CPUs, adapter by adapter.
+"""vLLM's build for CPUs: LoRA adapter by adapter, and a worker that needs no process of its own.
 
-Its own functions gather the two matrices of the adapter for every single token, which costs more than all the rest of
-a small model, and take the last adapter for a token that has none. These give the same for all others.
+Its own LoRA gathers the two matrices of the adapter for every single token, which costs more than all the rest of
+a small model, and takes the last adapter for a token that has none. What is here gives the same for all others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 from vllm.lora.ops.torch_ops import lora_ops
 from vllm.lora.punica_wrapper import punica_cpu
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+LISTENING_SHARE = 8
+"""One of so many cores hears and embeds, at least one; the others generate.
+
+Qwen2-Audio's language model has ten times the weights of its tower, and works on an utterance in each stage."""
 
 
 def install() -> None:
@@ -18,6 +27,89 @@ def install() -> None:
     for function in (bgmv_shrink, bgmv_expand, bgmv_expand_slice):
         for module in (lora_ops, punica_cpu):
             setattr(module, function.__name__, function)
+    wrapper = punica_cpu.PunicaWrapperCPU
+    wrapper.add_lora_linear = add_lora_linear
+    wrapper.update_metadata = _noting_owners(wrapper.update_metadata)
+
+
+class SameProcessExecutor(UniProcExecutor):
+    """The worker lives in the engine's process: embedded prompts are not handed on to another one.
+
+    vLLM puts it into one of its own to bind threads to cores. The two then wait for each other in loops that keep
+    a core busy, and threads that are bound wait for other programs on their core while others are free.
+    """
+
+    def _init_executor(self) -> None:
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, _cores() - listening_threads()))
+        super()._init_executor()
+
+
+def listening_threads() -> int:
+    """Threads of torch in the process that hears and embeds, beside an engine that has the other cores."""
+    return max(1, _cores() // LISTENING_SHARE)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _noting_owners(update: Any) -> Any:
+    """Note once for all layers of a step which adapters it has, and which of its tokens."""
+
+    def update_metadata(self: Any, *args: Any, **kwargs: Any) -> None:
+        update(self, *args, **kwargs)
+        self.adapter_owners = adapter_owners(self.token_lora_indices)
+
+    return update_metadata
+
+
+def adapter_owners(adapters: Tensor) -> tuple[list[int], Tensor | None]:
+    """The adapters in (tokens,), -1 for none, and a mask (tokens, adapters, 1) of their tokens; None: all tokens."""
+    found = adapters.unique()
+    if len(found) == 1:
+        return [index for index in found.tolist() if index >= 0], None
+    found = found[found >= 0]
+    return found.tolist(), (adapters[:, None] == found).unsqueeze(2)
+
+
+def add_lora_linear(
+    self: Any,
+    y: Tensor,
+    x: Tensor,
+    lora_a_stacked: Sequence[Tensor],
+    lora_b_stacked: Sequence[Tensor],
+    scale: float,
+    output_slices: Sequence[int],
+    **_: Any,
+) -> None:
+    """Add to ``y`` what the adapters make of ``x``, slice by slice.
+
+    All tokens go through every adapter of the step, and what the others' adapters make of them counts as zero: two
+    products for all adapters together cost less than to gather the tokens of each.
+
+    Args:
+        self: vLLM's wrapper; its ``adapter_owners`` say which adapters there are.
+        y: (tokens, sum of the slices), written.
+        x: (tokens, width).
+        lora_a_stacked: of each slice (adapters, 1, rank, width).
+        lora_b_stacked: of each slice (adapters, 1, slice, rank).
+        scale: of the product.
+    """
+    found, mask = self.adapter_owners
+    if not found:
+        return
+    y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
+    start = 0
+    for first, second, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
+        if len(found) < len(first):
+            first, second = first[found], second[found]
+        reduced = x @ first.flatten(0, 2).T
+        if mask is not None:
+            reduced.view(len(x), len(found), -1).mul_(mask[: len(x)])
+        expand = second.squeeze(1).transpose(1, 2).flatten(0, 1)
+        y[:, start : start + width].addmm_(reduced, expand, alpha=scale)
+        start += width
 
 
 def bgmv_shrink(inputs: Tensor, weights: Tensor, output: Tensor, adapters: Tensor, scaling: float = 1.0) -> None:
