@@ -1,15 +1,10 @@
-"""The HTML report: one self-contained page, made from a template and the results as JSON.
-
-The page shows texts that come from models and slides. They go into it as JSON in which no character can end the script
-element, and the page's own script puts them on screen as text, never as markup.
-"""
+"""The HTML report: one self-contained page (:mod:`sap2.pages`)."""
 
 from __future__ import annotations
 
 import json
 import os
 from datetime import date
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from sap2 import __version__
-from sap2.files import atomic_write
+from sap2.pages import write_page
 from sap2.scoring.align import BIASED, DELS, INS, SUBS
 from sap2.scoring.definitions import Scores
 from sap2.scoring.figures import FIGURES, LABELS
@@ -26,28 +21,12 @@ from sap2.text import split_words
 
 PAGE = Path(__file__).with_name("report.html")
 """Its style and script are in the files of the same name, and go into the page."""
-_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def write_html(path: str | os.PathLike[str], scores: Scores, report: Report) -> None:
     """Write the report, whole or not at all. Audio is played from where it lies, named as seen from the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    for mark, suffix in (("@@STYLE@@", ".css"), ("@@SCRIPT@@", ".js")):
-        page = page.replace(mark, PAGE.with_suffix(suffix).read_text(encoding="utf-8"))
     data = page_data(scores, report, Path(path).absolute().parent)
-    before, after = page.split("@@DATA@@")
-    with atomic_write(path) as stream:
-        stream.write(before.replace("@@TITLE@@", escape(data["title"])))
-        stream.write(script_json(data))
-        stream.write(after)
-
-
-def script_json(data: Any) -> str:
-    """JSON that is safe inside a script element: ASCII only, and without the characters of markup."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
-    for character, code in _UNSAFE.items():
-        text = text.replace(character, code)
-    return text
+    write_page(path, PAGE, data["title"], data)
 
 
 def page_data(scores: Scores, report: Report, folder: Path | None = None) -> dict[str, Any]:

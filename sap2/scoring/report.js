@@ -1,5 +1,3 @@
-"use strict";
-const D = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 50, MAX_COLUMNS = 1500;
 const ID = 0, SESSION = 1, REF = 2, BIASED = 3, LISTED = 4, BIASED_WORDS = 5, SYSTEMS = 6, LIST = 7, AUDIO = 8;  // fields of an utterance
 const HYP = 0, HYP_LISTED = 1, OPERATIONS = 2, ERRORS = 3, BIASED_ERRORS = 4, PICKED = 5;  // fields of a system's part of it
@@ -7,18 +5,6 @@ const MATCH = "0", SUBSTITUTION = "1", INSERTION = "2", DELETION = "3";
 const WER_KINDS = ["wer", "u_wer", "b_wer"];
 const BLANK = "\u00a0";  // keeps the height of an empty slot
 const several = D.names.length > 1;
-const $ = id => document.getElementById(id);
-
-/* Every text of the data goes through here, as text. */
-function el(tag, text, className, ...children) {
-  const node = document.createElement(tag);
-  if (text !== null && text !== undefined && text !== "") node.textContent = text;
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-}
-const num = (x, digits = 2) => x === null ? "n/a" : x.toFixed(digits);
-const signed = (x, digits = 2) => x === null ? "n/a" : (x > 0 ? "+" : "") + x.toFixed(digits);
 const words = text => text ? text.split(" ") : [];
 
 /* A table whose columns {title, key(row), cell(row)} sort on click. */

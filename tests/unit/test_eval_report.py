@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from commands import sap2
 
+from sap2.pages import script_json
 from sap2.scoring import figures as wer_figures
 from sap2.scoring.command import Settings, evaluate
-from sap2.scoring.html import page_data, script_json
+from sap2.scoring.html import page_data
 from sap2.scoring.selection import KeywordRules, Selection, load_selections, picked_keywords, score_selections
 from sap2.scoring.testset import Sources
 

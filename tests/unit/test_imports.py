@@ -31,6 +31,7 @@ LIGHT = {
     "errors",
     "files",
     "lengths",
+    "pages",
     "progress",
     "prompts",
     "rowfiles",
