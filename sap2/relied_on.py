@@ -46,6 +46,9 @@ TRANSFORMERS = (
         ("loading_info",),
         "a spotter that a plain Qwen2-Audio lacks is no news",
     ),
+    Name(
+        "transformers:PreTrainedConfig._attn_implementation", (), "what computed the attention before sap2 explain did"
+    ),
     Name(f"{_QWEN2_AUDIO}:Qwen2AudioModel", ("config",), "our inner model is one"),
     Name(f"{_QWEN2_AUDIO}:Qwen2AudioPreTrainedModel._init_weights", ("module",), "the spotter has a start of its own"),
     Name(

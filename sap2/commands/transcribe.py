@@ -32,10 +32,23 @@ _OPTIONS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sap2 transcribe``."""
     parser.add_argument("audio", nargs="+", help="recordings of any length, audio or video")
+    add_recording_arguments(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--spelling",
+        choices=("keywords", "model"),
+        default="keywords",
+        help="how keywords are spelled in the transcript: as in the list or on the slides, or as the model wrote them "
+        "(default: %(default)s)",
+    )
+    _add_output(output)
+
+
+def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
+    """The keywords of a recording, how it is cut, and the model that hears it."""
     slides = parser.add_argument_group("slides")
     audio = parser.add_argument_group("audio")
     add_model_arguments(parser)
-    output = parser.add_argument_group("output")
     slides.add_argument(
         "--keywords",
         metavar="SOURCE",
@@ -63,14 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("silero", "energy"),
         help="what finds the speech (default: silero, a neural network; energy where that cannot be loaded)",
     )
-    output.add_argument(
-        "--spelling",
-        choices=("keywords", "model"),
-        default="keywords",
-        help="how keywords are spelled in the transcript: as in the list or on the slides, or as the model wrote them "
-        "(default: %(default)s)",
-    )
-    _add_output(output)
 
 
 def _add_output(parser: argparse._ArgumentGroup) -> None:
@@ -118,8 +123,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--max-cue-seconds {args.max_cue_seconds:g}: allowed: above 0")
     layout = Layout(args.max_line_width, args.max_line_count, args.max_cue_seconds, args.mark_keywords)
     targets = plan_outputs(args)
-    requests = [_request(args, audio) for audio in args.audio]
-    with _load(args) as transcriber, _rows_writer(args.rows) as write_row:
+    requests = [make_request(args, audio) for audio in args.audio]
+    with load_transcriber(args) as transcriber, _rows_writer(args.rows) as write_row:
         options = {"word_timestamps": True} if _wants_words(args, transcriber) else {}
         transcripts = transcriber.transcribe(iter(requests), **options)
         for audio, (path, format), transcript in zip(args.audio, targets, transcripts, strict=True):
@@ -189,7 +194,7 @@ def _format(output: str, asked: str | None) -> str:
     return asked or suffix
 
 
-def _request(args: argparse.Namespace, audio: str) -> Request:
+def make_request(args: argparse.Namespace, audio: str) -> Request:
     """The recording with its keywords. The slides and the audio are looked at before the model is loaded."""
     from sap2.audio import probe_seconds
     from sap2.pipeline.types import Request
@@ -207,7 +212,8 @@ def _request(args: argparse.Namespace, audio: str) -> Request:
     return Request(audio, read_keywords(args.keywords, options) if args.keywords else ())
 
 
-def _load(args: argparse.Namespace) -> Transcriber:
+def load_transcriber(args: argparse.Namespace) -> Transcriber:
+    """The transcriber that the arguments ask for."""
     from sap2.pipeline.pruners import PruneOptions
     from sap2.pipeline.transcriber import Transcriber
 

@@ -43,6 +43,9 @@ class Encoder:
 
     Args:
         max_length: positions of the language model.
+
+    Attributes:
+        placeholder_ids: those of an embedding of speech and of one of the context.
     """
 
     def __init__(self, processor: SAP2Qwen2AudioProcessor, max_length: int, truncate_audio: bool = False):
@@ -52,7 +55,7 @@ class Encoder:
         self.max_length = max_length
         self.truncate_audio = truncate_audio
         self._compression = processor.compression
-        self._counted = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
+        self.placeholder_ids = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
         # a fast tokenizer is one object with state of its own, not made for several threads at a time
         self._lock = threading.Lock()
 
@@ -117,7 +120,7 @@ class Encoder:
             input_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         (context,) = expanded.contexts
         expected = (audio_tokens, pooled_length(len(context.ids), *self._compression[:2]))
-        if tuple(map(input_ids.count, self._counted)) != expected:
+        if tuple(map(input_ids.count, self.placeholder_ids)) != expected:
             raise InputError(
                 f"the text holds {AUDIO_TOKEN} or {CONTEXT_TOKEN} of its own; allowed: one {AUDIO_TAG} and plain text"
             )

@@ -41,6 +41,14 @@ class _Piece(NamedTuple):
     end: float
 
 
+class Decoded(NamedTuple):
+    """A segment with all that came out of the model for it, for those who look closer."""
+
+    segment: Segment
+    job: Job
+    outcome: Outcome
+
+
 class _Recording(NamedTuple):
     id: str
     seconds: float
@@ -136,6 +144,11 @@ class Transcriber:
         return Cutting(max_segment_seconds)
 
     @property
+    def decoder(self) -> Decoder:
+        """Runs the stages; it has the model and what makes its prompts."""
+        return self._decoder
+
+    @property
     def bank(self) -> TermBank | None:
         """The terms that are looked for in every segment."""
         return self._decoder.bank
@@ -192,6 +205,22 @@ class Transcriber:
         if len(keywords) or len(slides):
             raise InputError("keywords and slides go into the requests where there are many: Request(audio, keywords)")
         return self._stream((item if isinstance(item, Request) else Request(item) for item in audio), spelling)
+
+    def decode(self, request: Request, *, word_timestamps: bool = False) -> list[Decoded]:
+        """The segments of one recording as :meth:`transcribe` makes them, with the model's replies.
+
+        Raises:
+            InputError: as :meth:`transcribe`.
+        """
+        if word_timestamps:
+            self._decoder.check_word_times("word_timestamps")
+        pieces = self._record(request, 1, self._spelling if word_timestamps else None).pieces
+        with Progress("decode", len(pieces), "segment", self.progress) as shown:
+            outcomes = self._decode_pieces(pieces, shown)
+        return [
+            Decoded(self._segment(piece, outcome), piece.job, outcome)
+            for piece, outcome in zip(pieces, outcomes, strict=True)
+        ]
 
     def _stream(self, requests: Iterable[Request], word_spelling: str | None) -> Iterator[Transcript]:
         with Progress("decode", unit="segment", shown=self.progress) as shown:

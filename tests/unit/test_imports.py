@@ -158,6 +158,11 @@ def test_addresses_are_opened_by_those_who_read_the_rows_of_a_file():
     assert "fsspec" not in reached("sap2.audio")
 
 
+@pytest.mark.parametrize("module", in_room("explain"))
+def test_explaining_knows_no_command(module):
+    assert layers(module) <= LIGHT | {"explain", "pipeline", "model", "slides"}
+
+
 def test_ms_swift_is_imported_in_one_place():
     users = {name for name in MODULES if "swift" in {part.split(".")[0] for part in imports(name)[1]}}
     assert {name for name in users if not name.startswith("sap2.ms_swift")} == {"sap2._probe"}

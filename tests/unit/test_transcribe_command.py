@@ -37,7 +37,7 @@ def heard(monkeypatch):
                 segments = [Segment(n, n + 0.5, word, 1, [], [], 1, {"asr": 0.1}, []) for n, word in enumerate(words)]
                 yield Transcript.from_segments(str(request.audio), segments, 2.0)
 
-    monkeypatch.setattr(transcribe, "_load", lambda args: contextlib.nullcontext(Said()))
+    monkeypatch.setattr(transcribe, "load_transcriber", lambda args: contextlib.nullcontext(Said()))
     return requests
 
 
