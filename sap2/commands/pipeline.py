@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 EXIT_ROWS_FAILED = 1
 _STAGES = "asr | prune,asr | joint | prune (default: prune,asr with a prune adapter or a pruner, else asr)"
 _PRUNER = """stage one: generate (the model is asked; default), spot (the spotter looks for each keyword; needs no prune
-adapter), match (what the spotter reads is looked up), or several, such as spot+generate"""
+adapter), attend (the retriever looks for them), match (what the spotter reads is looked up), or several, such as
+spot+generate"""
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import copy
 import time
 from collections.abc import Generator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sap2.model.audios import Audios
 from sap2.model.encoder import trim_features
+from sap2.model.retriever import TokenQueries
 from sap2.pipeline.engines.base import EmbeddedPrompt, Engine, Reply
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder, Heard, Prompt
@@ -74,6 +76,19 @@ class Hearing:
         speech, mask = self.speech(stage)
         with self._loaded.use(stage) as model:
             return model.model.spotter(speech, mask), mask
+
+    def queries(self, stage: str, tokens: np.ndarray) -> TokenQueries:
+        """Token ids (U,) as the retriever of that stage's adapter looks for them."""
+        with self._loaded.use(stage) as model:
+            ids = torch.from_numpy(tokens).to(self._loaded.device)
+            return model.model.retriever.prepare(model.model.get_input_embeddings()(ids))
+
+    def token_odds(self, stage: str, tokens: TokenQueries) -> np.ndarray:
+        """What the retriever finds with that stage's adapter: log odds (A, U) that each token is spoken."""
+        speech, mask = self.speech(stage)
+        with self._loaded.use(stage) as model:
+            logits = model.model.retriever.find(tokens, speech, mask)
+        return (logits[..., 1] - logits[..., 0]).cpu().numpy()
 
     def embed(self, stage: str, encoder: Encoder, prompts: Sequence[Prompt]) -> list[EmbeddedPrompt]:
         """The prompts of a stage, one for each audio, with speech and pooled context in the place of their tokens."""

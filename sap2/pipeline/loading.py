@@ -123,6 +123,22 @@ class LoadedModel:
                 f"a checkpoint trained with --sap_spotter true (or --sap_pooling salience)"
             )
 
+    def check_retriever(self, stage: str, what: str) -> None:
+        """Refuse what needs the retriever where the model has none, or one that has learnt nothing.
+
+        Raises:
+            InputError: says what to train; ``what`` needs it.
+        """
+        with self.use(stage) as model:
+            retriever = model.model.retriever
+            if retriever is not None and retriever.is_trained():
+                return
+        folder = self._folders.get(stage)
+        raise InputError(
+            f"{what} needs a retriever, and {folder or self.model.name_or_path} has none that is trained; allowed: one "
+            f"trained with --sap_train retriever{f' --adapters {folder}' if folder else ''}, or --sap_retriever true"
+        )
+
     def calibration(self, stage: str) -> Calibration:
         """What makes probabilities of the spotter's findings with that stage's adapter: its own, or the general one."""
         folder = self._folders.get(stage)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from sap2.audio import check_audio
 from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length, speech_token_count
-from sap2.model.context import Context, expand_contexts
+from sap2.model.context import Context, expand_contexts, tokenize_terms
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, chat_text
 
@@ -130,6 +130,11 @@ class Encoder:
                 f"allowed: a shorter keyword list"
             )
         return Prompt(input_ids, context)
+
+    def tokenize_terms(self, terms: Sequence[str]) -> list[list[int]]:
+        """The tokens of each term by itself."""
+        with self._lock:
+            return tokenize_terms(self.tokenizer, terms)
 
     def collate(self, prompts: Sequence[Prompt], device: torch.device) -> dict[str, Tensor]:
         """Pad prompts on the left, contexts on the right; row i of the contexts belongs to audio i."""

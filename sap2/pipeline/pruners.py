@@ -4,6 +4,7 @@ A pruner ranks the keywords of each utterance, and the terms of a bank, by how l
 
 - ``generate``: the model is asked and names them (the paper's first stage);
 - ``spot``: the spotter looks for each of them in the speech, without the language model;
+- ``attend``: the retriever looks for them, likewise;
 - ``match``: what the spotter reads is looked up in the list.
 
 Several joined by ``+`` are one pruner that finds what any of them finds. To add another, write a class with
@@ -18,20 +19,26 @@ import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from sap2.errors import InputError
+from sap2.model.retriever import TokenQueries
 from sap2.model.spotter import spelled_frames
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.stages import ASKED
 from sap2.pipeline.utterances import Pruning, Utterance
 from sap2.prompts import PRUNE, parse_prune_reply
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP, PRUNERS
+from sap2.pruning.attending import AttendedBank
 from sap2.pruning.bank import TermBank
 from sap2.pruning.calibration import Calibration
 from sap2.pruning.matching import Matcher, greedy_text
 from sap2.pruning.spotting import RankedKeyword, heard_in, list_bank, merge_rankings, rank_spotted
 from sap2.slides.common import common_words
+from sap2.spelling import apply_case
 from sap2.text import choose_listed
 
 
@@ -125,6 +132,48 @@ class SpotPruner:
             ranked = rank_spotted(heard_in(frames, index), banks, self._calibration)
             found.append(Pruning(ranked, self._choice.of(ranked), []))
         return found
+
+
+class AttendPruner:
+    """The retriever looks for the tokens of each keyword of the list, and of the bank, in the speech.
+
+    Args:
+        stage: whose adapter listens.
+        bank: terms beside each utterance's own list, or None.
+        case: of the keywords in the retriever's training (:data:`sap2.spelling.CASES`).
+        encoder: knows tokens.
+        choice: what goes on.
+    """
+
+    asks_model = False
+
+    def __init__(self, stage: str, bank: TermBank | None, case: str, encoder: Encoder, choice: Choice):
+        self._stage, self._case, self._encoder, self._choice = stage, case, encoder, choice
+        self._bank = None if bank is None else self._attended(bank)
+        self._queries: TokenQueries | None = None
+
+    def prune(self, hearing: Hearing, utterances: Sequence[Utterance]) -> list[Pruning]:
+        """See :class:`Pruner`."""
+        rankings = [[] for _ in utterances] if self._bank is None else self._search_bank(hearing, self._bank)
+        lists = [self._attended(list_bank(utterance.keywords)) for utterance in utterances]
+        tokens = np.unique(np.concatenate([own.tokens for own in lists]))
+        if len(tokens):
+            odds = hearing.token_odds(self._stage, hearing.queries(self._stage, tokens))
+            for ranking, own, heard in zip(rankings, lists, odds, strict=True):
+                ranking += [own.rank(heard[np.searchsorted(tokens, own.tokens)])] if len(own) else []
+        found = [merge_rankings(ranking[::-1]) for ranking in rankings]  # as the own list writes it
+        return [Pruning(ranked, self._choice.of(ranked), []) for ranked in found]
+
+    def _attended(self, bank: TermBank) -> AttendedBank:
+        return AttendedBank(bank, self._tokenize)
+
+    def _tokenize(self, terms: Sequence[str]) -> list[list[int]]:
+        return self._encoder.tokenize_terms([apply_case(term, self._case) for term in terms])
+
+    def _search_bank(self, hearing: Hearing, bank: AttendedBank) -> list[list[list[RankedKeyword]]]:
+        if self._queries is None:
+            self._queries = hearing.queries(self._stage, bank.tokens)  # once: the adapter does not change
+        return [[bank.rank(heard)] for heard in hearing.token_odds(self._stage, self._queries)]
 
 
 class MatchPruner:
@@ -241,7 +290,9 @@ class PruneOptions:
         if unknown:
             raise InputError(f"--pruner {self.pruner!r} is unknown; allowed: {', '.join(PRUNERS)}, or several with +")
         if self.term_bank and names == (ASKED,):
-            raise InputError("--pruner generate cannot search a --term-bank; allowed: spot, match, or spot+generate")
+            raise InputError(
+                "--pruner generate cannot search a --term-bank; allowed: spot, attend, match, or spot+generate"
+            )
         return names
 
 
@@ -251,15 +302,18 @@ def make_pruner(options: PruneOptions, asker: Asker, loaded: LoadedModel, listen
     Args:
         asker: of the model.
         loaded: model and adapters.
-        listen: the stage whose adapter the spotter listens with.
+        listen: the stage whose adapter the spotter and the retriever listen with.
         bank: of the options, prepared.
 
     Raises:
-        InputError: a pruner needs the spotter, and the model has none.
+        InputError: a pruner needs the spotter or the retriever, and the model has none.
     """
     names = options.names() or (ASKED,)
-    if names != (ASKED,):
-        loaded.check_spotter(listen, f"--pruner {'+'.join(names)}")
+    what = f"--pruner {'+'.join(names)}"
+    if {"spot", "match"} & set(names):
+        loaded.check_spotter(listen, what)
+    if "attend" in names:
+        loaded.check_retriever(listen, what)
     choice = Choice(options.prune_top, options.prune_threshold)
     made: list[Pruner] = []
     for name in names:
@@ -267,6 +321,9 @@ def make_pruner(options: PruneOptions, asker: Asker, loaded: LoadedModel, listen
             made.append(GeneratePruner(asker))
         elif name == "spot":
             made.append(SpotPruner(listen, bank, loaded.calibration(listen), choice))
+        elif name == "attend":
+            case = asker.cases.get(listen) or loaded.cases.get(listen) or "keep"
+            made.append(AttendPruner(listen, bank, case, asker.encoder, choice))
         else:
             made.append(MatchPruner(listen, bank, common_words(), choice))
     return made[0] if len(made) == 1 else UnionPruner(made)

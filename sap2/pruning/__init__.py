@@ -1,10 +1,11 @@
-"""Which keywords of a list, or terms of a bank, are spoken? From what the spotter hears, to a ranked list.
+"""Which keywords of a list, or terms of a bank, are spoken? From what is heard, to a ranked list.
 
-``bank`` prepares terms once, ``spotting`` searches them among the frames, ``matching`` looks up the words that the
-spotter reads, ``calibration`` makes probabilities of scores. How it becomes stage one: :mod:`sap2.pipeline.pruners`.
+``bank`` prepares terms once, ``spotting`` searches them among the letters that the spotter hears, ``attending`` has the
+retriever look for them, ``matching`` looks up the words that the spotter reads, ``calibration`` makes probabilities of
+scores. How it becomes stage one: :mod:`sap2.pipeline.pruners`.
 """
 
-PRUNERS = ("generate", "spot", "match")
+PRUNERS = ("generate", "spot", "attend", "match")
 """What ``--pruner`` allows, alone or several joined by ``+``."""
 PRUNE_TOP = 8
 """Keywords that go on to stage two at most."""

@@ -46,6 +46,7 @@ class TermBank:
         terms: (K) as they are written, clean.
         log_weights: (K,) float32.
         owners: (F,) int64, the term of each of the F forms.
+        forms: (F) what is looked for: the terms themselves, and their other forms.
         letters: (F,) int64, letters of each form's spelling.
         trie: of the forms (:func:`sap2.model.search.build_trie`, one audio).
         repeated: how many terms were there before.
@@ -75,6 +76,7 @@ class TermBank:
         self.terms = [term.written for term in written.values()]
         self.log_weights = np.log([term.weight for term in written.values()], dtype=np.float64)
         flat = [form for of_term in forms.values() for form in of_term.values()]
+        self.forms = flat
         self.owners = np.repeat(np.arange(len(forms)), [len(of_term) for of_term in forms.values()])
         self.long = [form for form in flat if len(spelling(form)) > LONGEST_KEYWORD]
         table = pad_spellings([flat])[0].numpy() if flat else np.zeros((0, 1), dtype=np.int64)

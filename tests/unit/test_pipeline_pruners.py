@@ -121,7 +121,7 @@ def test_a_recording_is_searched_for_a_bank(bank):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pruner": "guess"}, "--pruner 'guess' is unknown; allowed: generate, spot, match"),
+        ({"pruner": "guess"}, "--pruner 'guess' is unknown; allowed: generate, spot, attend, match"),
         ({"pruner": "generate", "term_bank": "x"}, "--pruner generate cannot search a --term-bank"),
         ({"prune_top": 0}, "--prune-top 0"),
         ({"prune_threshold": 1.5}, "threshold from 0 to 1"),
