@@ -3,7 +3,7 @@
     make quickstart
     python eval/picture.py runs/quickstart/report.html docs/images/report.png
 
-Needs chromium in PATH and playwright (pip install playwright).
+Needs chromium in PATH and playwright (an extra: dev).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report in a browser, at a desk and on a phone. Needs chromium and playwright (``pip install playwright``)."""
+"""The report in a browser, at a desk and on a phone. Needs chromium in PATH and playwright."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def page_file(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def playwright():
-    module = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    module = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[dev]'")
     if picture.find_browser() is None:
         pytest.skip("no browser: chromium is not in PATH")
     return module

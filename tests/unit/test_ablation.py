@@ -11,6 +11,8 @@ from pathlib import Path
 import ablation
 import ablation_arms
 import ablation_report
+import numpy as np
+import PIL.Image
 import pytest
 from commands import exit_code
 
@@ -283,3 +285,16 @@ def test_the_tables_of_the_docs_are_those_of_the_counts(counts, columns):
     assert len(rows) > 5
     for row in rows:
         assert f"| {' | '.join(row)} |" in published
+
+
+def test_the_picture_of_the_docs_is_that_of_the_counts(tmp_path):
+    """Fonts differ a little between versions of matplotlib; curves and labels do not."""
+    docs = Path(__file__).parents[2] / "docs"
+    found = ablation_report.read_counts(docs / "ablation" / "counts.json")
+    ablation_report.plot(found, ablation_report.summarise(found), tmp_path / "plot.png")
+    drawn, published = (
+        np.asarray(PIL.Image.open(path).convert("L").resize((330, 216)), np.float32)
+        for path in (tmp_path / "plot.png", docs / "images" / "ablation.png")
+    )
+    assert np.abs(drawn - published).mean() < 2
+    assert np.abs(np.roll(drawn, 8, axis=0) - published).mean() > 4, "another picture would be noticed"

@@ -213,3 +213,13 @@ def test_the_client_asks_both_servers(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out == "hi emily\n"
     assert [url for url, _ in asked] == ["http://p/v1", "http://127.0.0.1:8000/v1"]
     assert asked[1][1].endswith("<|startofcontext|>emily<|endofcontext|>")
+
+
+def test_the_presentation_of_the_example_has_the_words_of_its_text():
+    pytest.importorskip("pptx")
+    from sap2.slides.decks import read_deck
+
+    folder = EXAMPLES / "my_talk"
+    texts, slides = (read_deck(str(folder / name)) for name in ("slides.md", "slides.pptx"))
+    words = [[re.findall(r"\w+", page) for page in deck] for deck in (texts, slides)]
+    assert words[0] == words[1] and len(words[0]) == 2
