@@ -3,9 +3,10 @@
     python eval/prune.py UTTERANCES OUTPUT --model sap2-tiny --prune-adapter sap2-tiny-prune --asr-adapter sap2-tiny-asr
 
 Each utterance has its own list (38 keywords of 5 slides). Longer lists add the keywords of all other talks, and names
-that are in no talk, made as those of the talks are. Up to 500 terms they stand in the row, more are a term bank; those
-that fit into a prompt are also transcribed with as they are (``whole``), and the model is asked only for them
-(``generate``). ``useless`` is a list, or a bank, of which nothing is said. A run goes on where it was stopped.
+that are in no talk, made as those of the talks are. Up to 500 terms they stand in the row, more are a term bank, and
+then the row has no list (``bank``) or its own one (``beside``). Lists that fit into a prompt are also transcribed with
+as they are (``whole``), and the model is asked only for them (``generate``). ``useless`` is a list, or a bank, of which
+nothing is said. Each seed draws other utterances, other names and other lists. A run goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ SIZES = (40, 500, 2000, 10_000, 100_000)
 PRUNERS = ("spot", "match", "generate", "spot+generate")
 PROMPT_MOST = 500
 """Terms that the model is told at most."""
+BANK = 10_000
+"""Terms at most of the bank that is searched beside the own lists, and of the useless one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Settings:
     asr_adapter: str
     sizes: Sequence[int]
     pruners: Sequence[str]
+    seeds: int
     per_talk: int
     prune_top: int
     prune_threshold: float
@@ -70,13 +74,17 @@ def arms(settings: Settings) -> Iterator[Arm]:
         if size <= PROMPT_MOST:
             yield Arm("whole", size, None)
         for pruner in settings.pruners:
-            if size <= PROMPT_MOST or "generate" not in pruner:
+            if size <= PROMPT_MOST:
                 yield Arm("list", size, pruner)
-    if max(settings.sizes) > PROMPT_MOST:
-        yield Arm("useless", max(size for size in settings.sizes if size <= 10_000), "spot")
+            elif "generate" not in pruner:
+                yield Arm("bank", size, pruner)
+    banks = [size for size in settings.sizes if PROMPT_MOST < size <= BANK]
+    if banks:
+        yield Arm("beside", max(banks), "spot")
+        yield Arm("useless", max(banks), "spot")
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, seed: int, folder: Path) -> None:
     """Write the rows and banks of all sizes.
 
     Raises:
@@ -87,34 +95,35 @@ def prepare(settings: Settings) -> None:
         talks.setdefault(row["session"], []).append(row)
     if len(talks) < 2:
         raise InputError(f"{settings.utterances} holds {len(talks)} talks; allowed: 2 or more")
-    rows = [row for of_talk in talks.values() for row in _spread(of_talk, settings.per_talk)]
+    rows = [row for of_talk in talks.values() for row in _spread(of_talk, settings, seed)]
     listed = list(
         dict.fromkeys(keyword for of_talk in talks.values() for row in of_talk for keyword in row["keywords"])
     )
-    draw = random.Random(0)
+    draw = random.Random(seed)
     draw.shuffle(listed)
-    pool = [*listed, *make_names(max(0, max(settings.sizes) - len(listed)), set(listed))]
+    pool = [*listed, *make_names(max(0, max(settings.sizes) - len(listed)), set(listed), seed)]
     lists = [row["keywords"] for row in rows]
-    write_rows(settings.output / "none.jsonl", [{**row, "keywords": []} for row in rows])
+    write_rows(folder / "none.jsonl", [{**row, "keywords": []} for row in rows])
     # the list of an utterance of another talk, as far away as can be
     others = [*lists[len(lists) // 2 :], *lists[: len(lists) // 2]]
     useless = [{**row, "keywords": other} for row, other in zip(rows, others, strict=True)]
-    write_rows(settings.output / "useless.jsonl", useless)
-    write_rows(settings.output / f"{OWN}.jsonl", rows)
+    write_rows(folder / "useless.jsonl", useless)
+    write_rows(folder / f"{OWN}.jsonl", rows)
     for size in settings.sizes:
         if OWN < size <= PROMPT_MOST:
-            write_rows(settings.output / f"{size}.jsonl", [_longer(row, pool, size) for row in rows])
+            write_rows(folder / f"{size}.jsonl", [_longer(row, pool, size) for row in rows])
         elif size > PROMPT_MOST:
-            (settings.output / f"bank.{size}.txt").write_text("\n".join(pool[:size]) + "\n", encoding="utf-8")
+            (folder / f"bank.{size}.txt").write_text("\n".join(pool[:size]) + "\n", encoding="utf-8")
     said = {word for row in rows for word in row["text"].split()}
     unsaid = [name for name in pool if name not in said]
     for size in settings.sizes:
-        (settings.output / f"useless.{size}.txt").write_text("\n".join(unsaid[:size]) + "\n", encoding="utf-8")
+        (folder / f"useless.{size}.txt").write_text("\n".join(unsaid[:size]) + "\n", encoding="utf-8")
 
 
-def _spread(rows: list[Row], count: int) -> list[Row]:
-    """So many rows of a talk, evenly over it."""
-    return [rows[index * len(rows) // count] for index in range(count)] if len(rows) > count else rows
+def _spread(rows: list[Row], settings: Settings, seed: int) -> list[Row]:
+    """So many rows of a talk, evenly over it, and other ones for each seed; of a short talk all."""
+    every = min(settings.seeds * settings.per_talk, len(rows))
+    return [rows[index * len(rows) // every] for index in range(seed, every, settings.seeds)]
 
 
 def _longer(row: Row, pool: Sequence[str], size: int) -> Row:
@@ -125,29 +134,28 @@ def _longer(row: Row, pool: Sequence[str], size: int) -> Row:
     return {**row, "keywords": keywords}
 
 
-def decode(settings: Settings, arm: Arm) -> None:
+def decode(settings: Settings, arm: Arm, folder: Path) -> None:
     """Run one arm through the pipeline.
 
     Raises:
         InputError: a row failed.
     """
     bank = arm.size > PROMPT_MOST
-    source = {"none": "none", "whole": str(arm.size), "list": str(OWN if bank else arm.size)}.get(arm.kind, "useless")
-    if arm.kind == "useless" and bank:
-        source = "none"
-    banks = {"list": f"bank.{arm.size}.txt", "useless": f"useless.{arm.size}.txt"}
+    sources = {"none": "none", "bank": "none", "beside": str(OWN), "useless": "none" if bank else "useless"}
+    source = sources.get(arm.kind, str(arm.size))
+    banks = {"bank": f"bank.{arm.size}.txt", "beside": f"bank.{arm.size}.txt", "useless": f"useless.{arm.size}.txt"}
     asks = arm.pruner is not None and "generate" in arm.pruner
     report = run_pipeline(
         PipelineOptions(
-            val_dataset=str(settings.output / f"{source}.jsonl"),
-            result_path=str(settings.output / f"result.{arm.name}.jsonl"),
+            val_dataset=str(folder / f"{source}.jsonl"),
+            result_path=str(folder / f"result.{arm.name}.jsonl"),
             model=settings.model,
             prune_adapter=settings.prune_adapter if asks else None,
             asr_adapter=settings.asr_adapter,
             pruner=arm.pruner,
             prune_top=settings.prune_top,
             prune_threshold=settings.prune_threshold,
-            term_bank=str(settings.output / banks[arm.kind]) if bank else None,
+            term_bank=str(folder / banks[arm.kind]) if bank else None,
             batch_size=settings.batch_size,
             max_new_tokens=64,  # the longest sentence has 47 letters
         )
@@ -167,7 +175,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", type=positive, nargs="+", default=list(SIZES), metavar="N", help="terms of the lists"
     )
     parser.add_argument("--pruners", nargs="+", default=list(PRUNERS), help="default: all, and spot+generate")
-    parser.add_argument("--per-talk", type=positive, default=15, metavar="N", help="utterances (default: %(default)s)")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--per-talk", type=positive, default=10, metavar="N", help="utterances of a seed (default: %(default)s)"
+    )
     parser.add_argument("--prune-top", type=positive, default=PRUNE_TOP, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--prune-threshold", type=float, default=PRUNE_THRESHOLD, metavar="P", help="default: %(default)s"
@@ -178,12 +189,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prepare, decode what is not decoded yet, and report."""
     settings = Settings(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Settings)})
-    settings.output.mkdir(parents=True, exist_ok=True)
-    prepare(settings)
+    folders = [settings.output / f"seed.{seed}" for seed in range(settings.seeds)]
+    for seed, folder in enumerate(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        prepare(settings, seed, folder)
     planned = list(arms(settings))
     for arm in planned:
-        decode(settings, arm)
-        write_report(settings.output, [done for done in planned if done.is_decoded(settings.output)])
+        for folder in folders:
+            decode(settings, arm, folder)
+        write_report(settings.output, folders, [done for done in planned if all(map(done.is_decoded, folders))])
     print((settings.output / "table.md").read_text(encoding="utf-8"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from sap2.scoring.definitions import DEFINITIONS, score
 from sap2.scoring.figures import FIGURES, fractions, resample
 from sap2.scoring.inputs import TestSet, Utterance
 from sap2.text import spoken_keywords
+from sap2.tiny.plan import ACCENTS
+from sap2.tiny.speech import phonemes
 
 DRAWS = 2000
 SHOWN = ("wer", "u_wer", "b_wer")
@@ -28,15 +31,23 @@ RUN = 3
 
 
 class Arm(NamedTuple):
-    """One way through the pipeline: the ``kind`` of list (none, whole, list, useless), its ``size``, and who prunes."""
+    """One way through the pipeline: the ``kind`` of list (none, whole, list, bank, beside, useless), its ``size``, and
+    who prunes."""
 
     kind: str
     size: int
     pruner: str | None
 
     @property
+    def terms(self) -> str:
+        """The list, for the table."""
+        size = f"{self.size:,}"
+        named = {"none": "none", "bank": f"bank of {size}", "beside": f"{OWN}, and a bank of {size}"}
+        return named.get(self.kind, f"{size} (useless)" if self.kind == "useless" else size)
+
+    @property
     def name(self) -> str:
-        """For files and tables."""
+        """For files and figures."""
         return "-".join(
             map(str, (self.kind, *([self.size] if self.size else []), *([self.pruner] if self.pruner else [])))
         )
@@ -49,9 +60,27 @@ class Arm(NamedTuple):
         }
 
 
-def read_results(output: Path, arm: Arm) -> dict[str, Row]:
+def read_results(folders: Sequence[Path], arm: Arm) -> dict[str, Row]:
     """Results of an arm by id."""
-    return {row["id"]: row for _, row in read_rows(output / f"result.{arm.name}.jsonl")}
+    return {row["id"]: row for folder in folders for _, row in read_rows(folder / f"result.{arm.name}.jsonl")}
+
+
+def sounds_right(row: Row) -> Row:
+    """The result with the words of its transcript in place of picked keywords that sound the same: which of two
+    homophones was said is not to be heard."""
+    said = {sound: word for word in row["labels"].split() for sound in _sounds(word)}
+    told = {word for keyword in row["picked_keywords"] for word in keyword.split()} - set(row["labels"].split())
+    words = [
+        next((said[sound] for sound in _sounds(word) if sound in said), word) if word in told else word
+        for word in row["response"].split()
+    ]
+    return {**row, "response": " ".join(words)}
+
+
+@functools.cache
+def _sounds(word: str) -> tuple[tuple[str, str], ...]:
+    """How a word sounds in each accent of the talks."""
+    return tuple((accent, phonemes(word, accent)) for accent in ACCENTS)
 
 
 def picks(results: Sequence[Row], lists: Mapping[str, list[str]]) -> dict[str, float | None]:
@@ -127,19 +156,16 @@ def _shares(parts: np.ndarray) -> np.ndarray:
         return 100.0 * parts[..., 0] / parts[..., 1]
 
 
-def write_report(output: Path, arms: Sequence[Arm]) -> None:
-    """Write OUTPUT/figures.json, table.md and plot.png."""
-    utterances = [row for _, row in read_rows(output / f"{OWN}.jsonl")]
-    lists = {row["id"]: row["keywords"] for row in utterances}
-    found = {}
+def write_report(output: Path, folders: Sequence[Path], arms: Sequence[Arm]) -> None:
+    """Write OUTPUT/figures.json, table.md and plot.png, of the results of all seeds, each in its folder."""
+    of_seeds = [[row for _, row in read_rows(folder / f"{OWN}.jsonl")] for folder in folders]
+    utterances = [row for of_seed in of_seeds for row in of_seed]
+    found = {arm.name: _figures(read_results(folders, arm), utterances, arm) for arm in arms}
     for arm in arms:
-        results = read_results(output, arm)
-        rows = list(results.values())
-        figures = {"rates": rates(results, utterances), "invented": inventions(rows), "leaks": leaks(rows)}
-        if arm.pruner:
-            figures["picks"] = picks(rows, lists)
-            figures["seconds"] = float(np.mean([row["seconds"]["prune"] for row in rows]))
-        found[arm.name] = figures
+        found[arm.name]["b_wer of each seed"] = [
+            rates(read_results([folder], arm), of_seed)["b_wer"][0]
+            for folder, of_seed in zip(folders, of_seeds, strict=True)
+        ]
     with atomic_write(output / "figures.json") as stream:
         json.dump({"utterances": len(utterances), "arms": found}, stream, indent=1)
         stream.write("\n")
@@ -148,26 +174,42 @@ def write_report(output: Path, arms: Sequence[Arm]) -> None:
     plot(arms, found, output / "plot.png")
 
 
+def _figures(results: Mapping[str, Row], utterances: Sequence[Row], arm: Arm) -> dict:
+    rows = list(results.values())
+    right = {key: sounds_right(row) for key, row in results.items()}
+    figures = {"rates": rates(results, utterances), "invented": inventions(rows), "leaks": leaks(rows)}
+    figures["homophones right"] = {
+        "b_wer": rates(right, utterances)["b_wer"],
+        "invented": inventions(list(right.values())),
+    }
+    if arm.pruner:
+        figures["picks"] = picks(rows, {row["id"]: row["keywords"] for row in utterances})
+        figures["seconds"] = float(np.mean([row["seconds"]["prune"] for row in rows]))
+    return figures
+
+
 def table(arms: Sequence[Arm], found: Mapping[str, dict]) -> list[str]:
     """The table in Markdown, a line an arm."""
     head = ["terms", "pruner", *(f"recall at {k}" for k in RANKS), "kept", "precision", "calibration error"]
-    head += ["s/utterance", "WER", "U-WER", "B-WER", "invented in 100", "leaks in 100"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for arm in arms:
-        one = found[arm.name]
-        picked = one.get("picks")
-        cells = [f"{arm.size:,}" if arm.size else "none", arm.pruner or "none"]
-        cells[0] += " (useless)" if arm.kind == "useless" else ""
-        if picked and arm.kind != "useless":
-            cells += [f"{picked[f'recall at {k}']:.1f}" for k in RANKS]
-            cells += [f"{picked['picked']:.1f}", _percent(picked["precision"])]
-            cells += [f"{picked['calibration error']:.3f}" if arm.pruner == "spot" else ""]
-        else:
-            cells += [""] * len(RANKS) + [f"{picked['picked']:.1f}" if picked else "", "", ""]
-        cells.append(f"{one['seconds']:.3f}" if picked else "")
-        cells += [f"{whole:.1f} ({low:.1f}–{high:.1f})" for whole, low, high in (one["rates"][name] for name in SHOWN)]
-        lines.append(f"| {' | '.join([*cells, f'''{one['invented']:.1f}''', f'''{one['leaks']:.1f}'''])} |")
-    return lines
+    head += ["s/utterance", "WER", "U-WER", "B-WER", "B-WER of each seed", "B-WER, homophones right", "invented in 100"]
+    head += ["invented, homophones right", "leaks in 100"]
+    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_line(arm, found[arm.name]) for arm in arms)]
+
+
+def _line(arm: Arm, one: Mapping) -> str:
+    picked, right = one.get("picks"), one["homophones right"]
+    cells = [arm.terms, arm.pruner or "none"]
+    if picked and arm.kind != "useless":
+        cells += [f"{picked[f'recall at {k}']:.1f}" for k in RANKS]
+        cells += [f"{picked['picked']:.1f}", _percent(picked["precision"])]
+        cells += [f"{picked['calibration error']:.3f}" if arm.pruner == "spot" else ""]
+    else:
+        cells += [""] * len(RANKS) + [f"{picked['picked']:.1f}" if picked else "", "", ""]
+    cells.append(f"{one['seconds']:.3f}" if picked else "")
+    cells += [f"{whole:.1f} ({low:.1f}–{high:.1f})" for whole, low, high in (one["rates"][name] for name in SHOWN)]
+    cells += [", ".join(f"{value:.1f}" for value in one["b_wer of each seed"])]
+    cells += ["{:.1f} ({:.1f}–{:.1f})".format(*right["b_wer"]), f"{one['invented']:.1f}", f"{right['invented']:.1f}"]
+    return f"| {' | '.join([*cells, _percent(one['leaks'])])} |"
 
 
 def _percent(value: float | None) -> str:
@@ -182,8 +224,9 @@ def plot(arms: Sequence[Arm], found: Mapping[str, dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
-    for pruner in dict.fromkeys(arm.pruner for arm in arms if arm.kind in ("list", "whole")):
-        own = [arm for arm in arms if arm.pruner == pruner and arm.kind in ("list", "whole")]
+    kinds = ("list", "whole", "bank")
+    for pruner in dict.fromkeys(arm.pruner for arm in arms if arm.kind in kinds):
+        own = [arm for arm in arms if arm.pruner == pruner and arm.kind in kinds]
         sizes = [arm.size for arm in own]
         left.plot(sizes, [found[arm.name]["rates"]["b_wer"][0] for arm in own], marker="o", label=pruner or "one stage")
         if pruner:

@@ -80,7 +80,7 @@ sap2 score "without slides=$RUN/plain.result.jsonl" "with slides=$RUN/slides.res
 sed -n '/^system .*figure/,/^$/p' "$RUN/score.txt"
 
 say "5. a list of 500 names for each utterance of these talks: as it is, and as the spotter picks from it"
-quietly "$RUN/long.log" python eval/prune.py "$RUN/known.test.utterances.jsonl" "$RUN/long" --sizes 40 500 --pruners spot --per-talk 10
+quietly "$RUN/long.log" python eval/prune.py "$RUN/known.test.utterances.jsonl" "$RUN/long" --sizes 40 500 --pruners spot --per-talk 10 --seeds 1
 python - "$RUN/long/figures.json" <<'END'
 import json, sys
 

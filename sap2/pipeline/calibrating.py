@@ -21,8 +21,8 @@ from sap2.pipeline.prompting import Encoder
 from sap2.progress import progress
 from sap2.prompts import ASR
 from sap2.pruning.bank import TermBank, read_bank
-from sap2.pruning.calibration import Bin, Calibration, calibration_error, fit_calibration, reliability
-from sap2.pruning.spotting import RANKED, heard_in, list_bank, term_salience
+from sap2.pruning.calibration import Bin, Calibration, calibration_error, fit_calibration, fit_contest, reliability
+from sap2.pruning.spotting import RANKED, heard_in, list_bank, rival_evidence, term_salience
 from sap2.text import spoken_keywords
 
 SIZES = (0, 500, 2000, 10_000, 100_000)
@@ -48,10 +48,25 @@ class Examples:
     entries: list[np.ndarray] = dataclasses.field(default_factory=list)
     spoken: list[np.ndarray] = dataclasses.field(default_factory=list)
     weights: list[np.ndarray] = dataclasses.field(default_factory=list)
+    forms: list[list[str]] = dataclasses.field(default_factory=list)
+    heard: list[Spelled] = dataclasses.field(default_factory=list)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Each as one array (N,)."""
-        return tuple(np.concatenate(getattr(self, field.name)) for field in dataclasses.fields(self))
+        """The numbers, each as one array (N,)."""
+        return tuple(map(np.concatenate, (self.salience, self.letters, self.entries, self.spoken, self.weights)))
+
+    def contests(self, calibration: Calibration) -> tuple[np.ndarray, ...]:
+        """Evidence, rivals and whether it was said, of each term that would be ranked (M,)."""
+        columns: tuple[list[np.ndarray], ...] = ([], [], [])
+        for number, frames in enumerate(self.heard):
+            ranked = np.flatnonzero(self.weights[number] == 1)
+            salience, letters = self.salience[number][ranked], self.letters[number][ranked]
+            evidence = calibration.evidence(salience, letters, int(self.entries[number][0]))
+            forms = [self.forms[number][place] for place in ranked]
+            rivals = rival_evidence(frames, forms, evidence)
+            for column, values in zip(columns, (evidence, rivals, self.spoken[number][ranked]), strict=True):
+                column.append(values)
+        return tuple(map(np.concatenate, columns))
 
 
 class Fit(NamedTuple):
@@ -104,10 +119,11 @@ def fit_rows(loaded: LoadedModel, path: str | os.PathLike[str], term_bank: str |
         _look(one, pool, draw, examples)
     salience, letters, entries, spoken, weights = examples.arrays()
     calibration = fit_calibration(salience, letters, entries, spoken, weights)
-    ranked = weights == 1
-    odds = calibration.evidence(salience, letters, 1) + calibration.log_entries * np.log(entries)
-    probabilities = 1 / (1 + np.exp(-np.clip(odds[ranked], -500, 500)))
-    return Fit(calibration, reliability(probabilities, spoken[ranked]), len(heard), len(salience))
+    evidence, rivals, said = examples.contests(calibration)
+    calibration = fit_contest(calibration, evidence, rivals, said)
+    odds = calibration.contested(evidence, rivals)
+    probabilities = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+    return Fit(calibration, reliability(probabilities, said), len(heard), len(salience))
 
 
 def _look(one: Heard, pool: TermBank, draw: random.Random, examples: Examples) -> None:
@@ -133,8 +149,15 @@ def _look(one: Heard, pool: TermBank, draw: random.Random, examples: Examples) -
             "spoken": np.array([term.casefold() in said for term in own.terms] + [False] * len(taken.numbers)),
             "weights": np.concatenate([np.ones(len(own)), taken.weights]),
         }
-        for name, values in columns.items():
-            getattr(examples, name).append(values[fits])
+        if fits.any():
+            for name, values in columns.items():
+                getattr(examples, name).append(values[fits])
+            forms = [
+                *(own.forms[n] for n in own_found.forms),
+                *(pool.forms[n] for n in pool_found.forms[taken.numbers]),
+            ]
+            examples.forms.append([form for form, fit in zip(forms, fits, strict=True) if fit])
+            examples.heard.append(one.frames)
 
 
 class _Sample(NamedTuple):

@@ -1,7 +1,8 @@
 """From a score to the probability that the keyword was spoken: logistic regression on terms spoken and unspoken.
 
 The probability depends on what the spotter heard and on how many terms it was asked for: among 100,000 terms some sound
-like what is said, whatever that is.
+like what is said, whatever that is. It also depends on what else is heard in the same frames: of terms that sound alike
+one is said.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sap2.files import atomic_write
 FILE_NAME = "pruner.json"
 """Beside the weights of the adapter that it was fitted for."""
 FEATURES = ("constant", "salience", "letters", "log_entries")
+CONTEST = ("rivals", "sharpness", "offset")
 
 
 class Calibration(NamedTuple):
@@ -31,6 +33,9 @@ class Calibration(NamedTuple):
         salience: for each nat of salience (:func:`sap2.model.spotter.keyword_salience`).
         letters: for each letter of the form that was found.
         log_entries: for each nat of the number of terms that were looked for.
+        rivals: for each nat of what stands against a term in the same frames; 0: terms do not contest each other.
+        sharpness: for each nat of what is left then.
+        offset: of every term, beside it.
 
     The defaults are those of sap2-tiny.
     """
@@ -39,11 +44,18 @@ class Calibration(NamedTuple):
     salience: float = 0.5
     letters: float = 0.0
     log_entries: float = -0.5
+    rivals: float = 1.0
+    sharpness: float = 1.0
+    offset: float = 0.0
 
     def evidence(self, salience: np.ndarray, letters: np.ndarray, entries: int) -> np.ndarray:
         """Log odds that each term was spoken; -inf where it does not fit into the speech."""
         fixed = self.constant + self.log_entries * math.log(max(1, entries))
         return fixed + self.salience * salience + self.letters * letters
+
+    def contested(self, evidence: np.ndarray, rivals: np.ndarray) -> np.ndarray:
+        """Log odds of terms that contest each other; ``rivals`` of :func:`sap2.pruning.spotting.rival_evidence`."""
+        return self.offset + self.sharpness * (evidence - self.rivals * rivals)
 
     @staticmethod
     def probability(evidence: float) -> float:
@@ -62,6 +74,8 @@ class Calibration(NamedTuple):
     def load(cls, folder: str | os.PathLike[str]) -> Calibration | None:
         """That of an adapter, or None where it has none.
 
+        Where the file says nothing of rivals, it was fitted to terms that do not contest each other.
+
         Raises:
             InputError: the file is not one that :meth:`save` wrote.
         """
@@ -70,7 +84,8 @@ class Calibration(NamedTuple):
             return None
         try:
             values: Mapping[str, float] = json.loads(path.read_text(encoding="utf-8"))["calibration"]
-            return cls(**{name: float(values[name]) for name in FEATURES})
+            plain = cls(**{name: float(values[name]) for name in FEATURES})._replace(rivals=0.0)
+            return plain._replace(**{name: float(values[name]) for name in CONTEST if name in values})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a calibration of a pruner: {error!r}; sap2 calibrate writes one") from None
 
@@ -90,8 +105,28 @@ def fit_calibration(
     """
     if not 0 < spoken.sum() < len(spoken):
         raise InputError(f"{int(spoken.sum())} of {len(spoken)} keywords are spoken; allowed: some, and not all")
-    scale = np.array([1.0, 10.0, 10.0, 1.0])
-    inputs = np.stack([np.ones(len(salience)), salience, letters, np.log(entries)], 1) / scale
+    values = _fit_logistic(np.stack([np.ones(len(salience)), salience, letters, np.log(entries)], 1), spoken, weights)
+    return Calibration(*map(float, values))
+
+
+def fit_contest(calibration: Calibration, evidence: np.ndarray, rivals: np.ndarray, spoken: np.ndarray) -> Calibration:
+    """Fit what is made of the evidence of terms that contest each other.
+
+    Args:
+        calibration: that gave the evidence.
+        evidence: (N,) of each ranked term.
+        rivals: (N,) what stands against it.
+        spoken: (N,) boolean, some and not all.
+    """
+    inputs = np.stack([np.ones(len(evidence)), evidence, -rivals], 1)
+    offset, sharpness, contest = map(float, _fit_logistic(inputs, spoken, np.ones(len(evidence))))
+    return calibration._replace(rivals=contest / sharpness, sharpness=sharpness, offset=offset)
+
+
+def _fit_logistic(inputs: np.ndarray, spoken: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(F,) weights of the features of ``inputs`` (N, F)."""
+    scale = inputs.std(0).clip(1.0)
+    inputs = inputs / scale
     values, shrinkage = np.zeros(len(scale)), 1e-3 * np.eye(len(scale))
     for _ in range(100):
         probabilities = 1 / (1 + np.exp(-np.clip(inputs @ values, -500, 500)))
@@ -101,7 +136,7 @@ def fit_calibration(
         values += step * min(1.0, 5.0 / np.abs(step).max().clip(1e-12))
         if np.abs(step).max() < 1e-8:
             break
-    return Calibration(*(float(value) for value in values / scale))
+    return values / scale
 
 
 class Bin(NamedTuple):

@@ -79,32 +79,62 @@ def utterances(tmp_path):
 
 
 def test_a_run_compares_what_was_asked_for(utterances, tmp_path, capsys, monkeypatch):
-    chosen = [Arm("none", 0, None), Arm("whole", 60, None), Arm("list", 600, "spot")]
+    chosen = [Arm("none", 0, None), Arm("whole", 60, None), Arm("bank", 600, "spot")]
     monkeypatch.setattr(prune, "arms", lambda settings: chosen)
-    sizes = ["--sizes", "40", "60", "600", "--prune-threshold", "0"]
+    sizes = ["--sizes", "40", "60", "600", "--prune-threshold", "0", "--seeds", "1"]
     assert prune.main([str(utterances), str(tmp_path / "out"), *sizes]) == 0
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out
     lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    assert [line[:2] for line in lines] == [["none", "none"], ["60", "none"], ["600", "spot"]]
+    assert [line[:2] for line in lines] == [["none", "none"], ["60", "none"], ["bank of 600", "spot"]]
     assert float(lines[-1][4]) == 100.0  # all names are among the first ten of 600
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
-    for _, row in read_rows(tmp_path / "out" / "60.jsonl"):
+    for _, row in read_rows(tmp_path / "out" / "seed.0" / "60.jsonl"):
         assert len(set(row["keywords"])) == 60 and set(SAID[row["session"], row["text"]]) <= set(row["keywords"])
-    bank = (tmp_path / "out" / "bank.600.txt").read_text(encoding="utf-8").split()
+    bank = (tmp_path / "out" / "seed.0" / "bank.600.txt").read_text(encoding="utf-8").split()
     assert len(set(bank)) == 600 and {"vendett", "nailveek", "fleldon"} <= set(bank)
 
 
 def test_one_talk_has_no_other(utterances, tmp_path):
     write_rows(tmp_path / "one.jsonl", [row for _, row in read_rows(utterances)][:2])
-    settings = prune.Settings(tmp_path / "one.jsonl", tmp_path, "m", "p", "a", (40,), ("spot",), 5, 8, 0.05, 4)
+    settings = prune.Settings(tmp_path / "one.jsonl", tmp_path, "m", "p", "a", (40,), ("spot",), 1, 5, 8, 0.05, 4)
     with pytest.raises(InputError, match="holds 1 talks; allowed: 2 or more"):
-        prune.prepare(settings)
+        prune.prepare(settings, 0, tmp_path)
 
 
 def test_what_is_decoded():
-    settings = prune.Settings("u", "o", "m", "p", "a", (40, 500, 2000), ("spot", "generate"), 5, 8, 0.05, 4)
+    settings = prune.Settings("u", "o", "m", "p", "a", (40, 500, 2000), ("spot", "generate"), 1, 5, 8, 0.05, 4)
     names = [arm.name for arm in prune.arms(settings)]
     assert "list-500-generate" in names and "list-2000-generate" not in names and "whole-2000" not in names
-    assert names[0] == "none" and names[-1] == "useless-2000-spot"
+    assert names[0] == "none" and names[-2:] == ["beside-2000-spot", "useless-2000-spot"]
+    assert "bank-2000-spot" in names and "list-2000-spot" not in names
     assert Arm("list", 40, "spot").name == "list-40-spot"
+    assert [Arm(kind, 2000, "spot").terms for kind in ("list", "bank", "beside", "useless")] == [
+        *("2,000", "bank of 2,000", "40, and a bank of 2,000", "2,000 (useless)")
+    ]
+
+
+def test_each_seed_draws_other_utterances_and_names(tmp_path):
+    rows = [
+        {"id": f"{talk}{n}", "session": talk, "audio": "x.wav", "text": "a b", "keywords": [f"{talk}k{n}"]}
+        for talk in "st"
+        for n in range(9)
+    ]
+    write_rows(tmp_path / "u.jsonl", rows)
+    settings = prune.Settings(tmp_path / "u.jsonl", tmp_path, "m", "p", "a", (40, 600), ("spot",), 2, 3, 8, 0.05, 4)
+    drawn, banks = [], []
+    for seed in range(2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        prune.prepare(settings, seed, folder)
+        drawn.append({row["id"] for _, row in read_rows(folder / "40.jsonl")})
+        banks.append((folder / "bank.600.txt").read_text(encoding="utf-8"))
+    assert [len(ids) for ids in drawn] == [6, 6] and not drawn[0] & drawn[1]
+    assert banks[0] != banks[1]
+
+
+def test_a_homophone_that_was_told_counts_as_heard():
+    assert prune_report._sounds("flour") == prune_report._sounds("flower") != prune_report._sounds("floor")
+    row = result("a", "we met flour here", "we mat flower hear", {}, ["flower", "mat"])
+    assert prune_report.sounds_right(row)["response"] == "we mat flour hear"  # nobody told it "hear"
+    assert prune_report.sounds_right({**row, "picked_keywords": []})["response"] == row["response"]

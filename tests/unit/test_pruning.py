@@ -11,9 +11,9 @@ import torch
 from sap2.errors import InputError
 from sap2.model.spotter import SYMBOLS, keyword_salience, pad_spellings, spelled_frames, spelling
 from sap2.pruning.bank import Term, TermBank
-from sap2.pruning.calibration import Calibration, calibration_error, fit_calibration, reliability
+from sap2.pruning.calibration import Calibration, calibration_error, fit_calibration, fit_contest, reliability
 from sap2.pruning.matching import Matcher, greedy_text
-from sap2.pruning.spotting import RANKED, list_bank, merge_rankings, rank_spotted, term_salience
+from sap2.pruning.spotting import RANKED, list_bank, merge_rankings, rank_spotted, rival_evidence, term_salience
 from sap2.slides.common import common_words
 
 PLAIN = Calibration(constant=0.0, salience=1.0, letters=0.0, log_entries=0.0)
@@ -60,6 +60,36 @@ def test_weights_and_banks_are_one_ranking():
     heavy = TermBank([Term("emely", weight=8.0), Term("EMILY")])
     ranked = rank_spotted(frames, [list_bank(["emily"]), heavy], PLAIN)
     assert [entry.keyword for entry in ranked] == ["emely", "emily"]  # once, and as the first list writes it
+
+
+def test_a_term_of_the_own_list_is_likelier_than_one_of_the_bank():
+    """The bank holds a word of the same spelling but for one letter that is heard as well."""
+    crowd = TermBank(map(Term, ["emely", *(f"name{number}" for number in range(500))]))
+    calibration = PLAIN._replace(log_entries=-1.0)
+    frames = heard("emili")
+    alone = rank_spotted(frames, [TermBank([Term("emily"), *map(Term, crowd.terms)])], calibration)
+    beside = rank_spotted(frames, [list_bank(["emily"]), crowd], calibration)
+    assert beside[0].keyword == "emily" and beside[0].probability > 2 * alone[0].probability
+    assert {entry.keyword for entry in beside} <= {"emily", *crowd.terms}
+
+
+def test_of_terms_in_the_same_frames_one_is_spoken():
+    names = ["emily", "emilie", "wozniak"]
+    frames = heard("emily met wozniak")
+    apart = {e.keyword: e.probability for e in rank_spotted(frames, [list_bank(names)], PLAIN._replace(rivals=0.0))}
+    contested = {e.keyword: e.probability for e in rank_spotted(frames, [list_bank(names)], PLAIN)}
+    assert apart["emilie"] > 0.5 > contested["emilie"]
+    assert contested["wozniak"] == pytest.approx(apart["wozniak"])  # it stands elsewhere
+    twins = rank_spotted(frames, [list_bank(["emily", "emely"])], PLAIN)
+    assert sum(entry.probability for entry in twins) <= 1
+
+
+def test_rivals_are_those_of_the_same_frames():
+    frames = heard("emily met wozniak")
+    evidence = np.array([2.0, 1.0, 3.0])
+    rivals = rival_evidence(frames, ["emily", "emely", "wozniak"], evidence)
+    np.testing.assert_allclose(rivals, np.log1p(np.exp([1.0, 2.0, -np.inf])))
+    assert rival_evidence(frames, [], np.zeros(0)).shape == (0,)
 
 
 def test_an_empty_list_has_an_empty_ranking():
@@ -111,11 +141,19 @@ def test_a_fit_finds_what_made_the_data():
     odds = true.evidence(salience, letters, 1) + true.log_entries * np.log(entries)
     spoken = rng.random(count) < 1 / (1 + np.exp(-odds))
     found = fit_calibration(salience, letters, entries, spoken, np.ones(count))
-    np.testing.assert_allclose(found, true, atol=0.12)
+    np.testing.assert_allclose(found, true, atol=0.12)  # it says nothing of rivals, as the defaults do
     doubled = fit_calibration(salience, letters, entries, spoken, np.full(count, 2.0))
     np.testing.assert_allclose(doubled, found, atol=0.01)
     probabilities = np.array([found.probability(value) for value in odds[:5000]])
     assert calibration_error(reliability(probabilities, spoken[:5000])) < 0.03
+
+
+def test_a_contest_is_fitted():
+    rng = np.random.default_rng(0)
+    evidence, rivals = rng.normal(0, 4, 40_000), np.logaddexp(0, rng.normal(0, 4, 40_000))
+    true = PLAIN._replace(rivals=0.8, sharpness=1.2, offset=0.5)
+    spoken = rng.random(40_000) < 1 / (1 + np.exp(-true.contested(evidence, rivals)))
+    np.testing.assert_allclose(fit_contest(PLAIN, evidence, rivals, spoken), true, atol=0.06)
 
 
 def test_separable_examples_have_a_fit():
@@ -136,9 +174,11 @@ def test_bins_of_probabilities():
 
 def test_a_calibration_is_kept_beside_the_adapter(tmp_path):
     assert Calibration.load(tmp_path) is None
-    saved = Calibration(1.0, 2.0, 3.0, 4.0)
+    saved = Calibration(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
     path = saved.save(tmp_path, utterances=3)
     assert Calibration.load(tmp_path) == saved and '"utterances": 3' in path.read_text()
+    path.write_text('{"calibration": {"constant": 1, "salience": 2, "letters": 3, "log_entries": 4}}')
+    assert Calibration.load(tmp_path) == saved._replace(rivals=0.0, sharpness=1.0, offset=0.0)  # of before
     path.write_text("{}")
     with pytest.raises(InputError, match=r"pruner\.json: not a calibration"):
         Calibration.load(tmp_path)
