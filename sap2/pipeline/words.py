@@ -1,6 +1,10 @@
 """Words of a transcript with their times: the transcript is laid over what the spotter hears.
 
-A word is what stands between spaces, and in scripts without spaces a letter with its marks. Notation: T frames, 40 ms.
+A word is what stands between spaces, and in scripts without spaces a letter with its marks. Notation: T frames, 40 ms;
+F mel frames, 10 ms.
+
+The spotter writes a letter when it has heard it, and the first of an utterance from what follows, in the silence before
+it. Therefore a word begins by a constant earlier than its first letter is written, and never in a silence.
 """
 
 from __future__ import annotations
@@ -23,6 +27,11 @@ from sap2.pipeline.utterances import Utterance
 from sap2.spelling import find_keywords
 
 FRAME_SECONDS = FRAMES_PER_TOKEN * HOP_LENGTH / SAMPLING_RATE
+HOP_SECONDS = HOP_LENGTH / SAMPLING_RATE
+LOUD, QUIET = 0.9, 0.05
+"""Shares of the frames of an audio: what is louder than the first is speech, than the second not the noise alone."""
+SILENCE_BELOW, NOISE_ABOVE = 25.0, 6.0
+"""A frame is silent that is so many dB below the speech, or less than so many above the noise."""
 _SPELLABLE = 0.5
 """Share of a word's letters that the spotter must be able to write, for the word to be looked for by them."""
 
@@ -40,6 +49,19 @@ class Times(NamedTuple):
     start: float
     end: float
     aligned: bool
+
+
+class Offsets(NamedTuple):
+    """What is added to the times at which the spotter writes the first letter of a word and the last: seconds.
+
+    The defaults were fitted on development talks with sap2-tiny; ``eval/words.py`` says what is left.
+    """
+
+    start: float = -0.05
+    end: float = 0.0
+
+
+DEFAULT = Offsets()
 
 
 def find_words(text: str) -> list[Place]:
@@ -64,13 +86,22 @@ def _parts(text: str, start: int, end: int) -> Iterator[Place]:
     yield Place(first, end)
 
 
-def time_words(log_probs: np.ndarray, text: str, seconds: float) -> list[Times]:
+def loudness(features: np.ndarray) -> np.ndarray:
+    """Log-mel features (mel bins, F) as Whisper scales them → power of each frame, (F,) in dB."""
+    return 10 * np.log10(np.power(10.0, 4 * features - 4).mean(axis=0))
+
+
+def time_words(
+    log_probs: np.ndarray, text: str, seconds: float, loud: np.ndarray | None = None, offsets: Offsets = DEFAULT
+) -> list[Times]:
     """When each word of a text is said; they are in order and do not overlap.
 
     Args:
         log_probs: (T, symbols) of the spotter.
         text: whose words are :func:`find_words`.
         seconds: length of the audio.
+        loud: (F,) of :func:`loudness`; None: where it is silent is not known.
+        offsets: what is added to the edges of the letters.
     """
     places = find_words(text)
     heard = heard_symbols(log_probs)
@@ -86,14 +117,24 @@ def time_words(log_probs: np.ndarray, text: str, seconds: float) -> list[Times]:
     frames = align(log_probs, symbols)
     if frames is None:
         return _evenly(text, places, seconds)
-    return [
-        Times(
-            min(float(frames[first, 0]) * FRAME_SECONDS, seconds),
-            min(float(frames[last - 1, 1]) * FRAME_SECONDS, seconds),
-            known,
-        )
-        for (first, last), known in zip(spans, spelled, strict=True)
-    ]
+    starts = np.array([frames[first, 0] for first, _ in spans]) * FRAME_SECONDS + offsets.start
+    ends = np.array([frames[last - 1, 1] for _, last in spans]) * FRAME_SECONDS + offsets.end
+    if loud is not None:
+        starts = _after_silence(starts, ends, loud)
+    starts = np.maximum.accumulate(starts.clip(0, seconds))
+    ends = np.clip(ends, starts, np.append(starts[1:], seconds))
+    return [Times(*times) for times in zip(starts.tolist(), ends.tolist(), spelled, strict=True)]
+
+
+def _after_silence(starts: np.ndarray, ends: np.ndarray, loud: np.ndarray) -> np.ndarray:
+    """Starts in a silence are moved to its end, where that is still before the word's."""
+    heard = loud >= max(np.quantile(loud, LOUD) - SILENCE_BELOW, np.quantile(loud, QUIET) + NOISE_ABOVE)
+    moved = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        first = max(0, round(start / HOP_SECONDS))
+        found = np.flatnonzero(heard[first : max(first, int(end / HOP_SECONDS))])
+        moved.append(max(start, (first + int(found[0])) * HOP_SECONDS) if len(found) and found[0] else start)
+    return np.array(moved)
 
 
 def _symbols(word: str, heard: np.ndarray) -> tuple[list[int], bool]:
@@ -141,7 +182,8 @@ class WordTimer:
 def _words(log_probs: np.ndarray, utterance: Utterance) -> list[Word]:
     text = spelled_text(utterance.text, utterance.keywords, utterance.job.word_spelling)
     named = list(find_keywords(text, utterance.keywords))
-    timed = zip(find_words(text), time_words(log_probs, text, utterance.heard.seconds), strict=True)
+    loud = loudness(utterance.heard.features[:, utterance.heard.mask.bool()].numpy())
+    timed = zip(find_words(text), time_words(log_probs, text, utterance.heard.seconds, loud), strict=True)
     return [
         Word(
             text[place.start : place.end],

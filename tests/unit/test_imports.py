@@ -19,6 +19,8 @@ RUN_THE_MODEL = {
     "eval.bench_search",
     "eval.bench_spotter",
     "eval.prune",
+    "eval.words",
+    "eval.word_truth",
     "eval.ablation",
     "eval.ablation_report",
 }

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sap2.model.spotter import SYMBOLS, spelling
 from sap2.pipeline.subtitles import format_transcript
 from sap2.pipeline.types import Segment, Transcript, Word
-from sap2.pipeline.words import FRAME_SECONDS, find_words, time_words
+from sap2.pipeline.words import DEFAULT, FRAME_SECONDS, Offsets, find_words, time_words
+
+NONE = Offsets(0.0, 0.0)
 
 
 def heard(text, frames_each=3, learnt="abcdefghijklmnopqrstuvwxyz "):
@@ -52,14 +54,14 @@ def test_no_character_is_lost(text):
 
 def test_a_word_is_timed_by_its_letters():
     log_probs = heard("...hi emily....")
-    first, second = time_words(log_probs, "Hi, EMILY!", 10.0)
+    first, second = time_words(log_probs, "Hi, EMILY!", 10.0, offsets=NONE)
     assert first.start == pytest.approx(10 * FRAME_SECONDS) and first.end == pytest.approx(14 * FRAME_SECONDS)
     assert second.start == pytest.approx(19 * FRAME_SECONDS) and second.end == pytest.approx(32 * FRAME_SECONDS)
     assert first.aligned and second.aligned
 
 
 def test_a_word_that_cannot_be_spelled_gets_the_time_between_its_neighbours():
-    times = time_words(heard("gpt four emily"), "gpt 4 emily", 10.0)
+    times = time_words(heard("gpt four emily"), "gpt 4 emily", 10.0, offsets=NONE)
     assert [one.aligned for one in times] == [True, False, True]
     assert times[0].end <= times[1].start < times[1].end <= times[2].start
     assert times[1].start <= 13 * FRAME_SECONDS and times[1].end >= 22 * FRAME_SECONDS  # all of "four"
@@ -75,10 +77,26 @@ def test_a_text_that_is_too_long_for_the_speech_is_spread():
     assert times[0].start == 0.0 and times[-1].end == pytest.approx(2.0)
 
 
+def test_a_word_begins_before_its_first_letter_is_written_and_not_in_a_silence():
+    log_probs = heard("hi....emily")
+    loud = np.full(132, -20.0)
+    loud[:9], loud[60:80] = -70.0, -50.0  # silence, then a pause with some noise
+    first, second = time_words(log_probs, "hi emily", 1.32, loud)
+    assert first.start == pytest.approx(0.09)
+    assert second.start == pytest.approx(0.8)
+    log_probs = heard("....hi emily")
+    plain, again = (time_words(log_probs, "hi emily", 1.44, loud, o)[0].start for o in (NONE, DEFAULT))
+    assert plain - again == pytest.approx(0.05)
+    assert time_words(log_probs, "hi emily", 1.44, np.full(144, -20.0))[0].start == again  # no frame is louder
+    assert time_words(log_probs, "hi", 1.44, np.where(np.arange(144) < 140, -70.0, 0.0))[0].start == again
+
+
 @given(st.text("ab 4—王'", max_size=12), st.integers(0, 12), st.integers(0, 3))
 def test_times_are_in_order_whatever_is_said(text, frames, seed):
-    log_probs = np.random.default_rng(seed).normal(scale=9, size=(frames, SYMBOLS)).astype(np.float32)
-    times = time_words(log_probs, text, frames * FRAME_SECONDS)
+    numbers = np.random.default_rng(seed)
+    log_probs = numbers.normal(scale=9, size=(frames, SYMBOLS)).astype(np.float32)
+    loud = numbers.normal(scale=20, size=4 * frames) if frames else None
+    times = time_words(log_probs, text, frames * FRAME_SECONDS, loud)
     assert len(times) == len(words_of(text))
     edges = [edge for one in times for edge in (one.start, one.end)]
     assert edges == sorted(edges) and all(0 <= edge <= frames * FRAME_SECONDS for edge in edges)
