@@ -1,16 +1,18 @@
-"""Case and spelling: what a model was trained to read, and what a person wants to read. Standard library only.
+"""Case, punctuation and spelling: what a model was trained to read, and what a person wants to read.
 
 Slides write names with capitals; corpora and their lists are often lower case. A list is offered to a model in the
-case of its training, and the transcript is given back in the spelling of the slides.
+case of its training, and without punctuation where that had none; the transcript is given back in the spelling of the
+slides. Standard library only.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from sap2.prompts import START_OF_CONTEXT
+from sap2.prompts import OTHER_SEPARATORS, START_OF_CONTEXT
 from sap2.rows import find_contexts
 
 CASES = ("keep", "lower", "upper")
@@ -19,6 +21,7 @@ CASES = ("keep", "lower", "upper")
 _PART = re.compile(r"[^\W_]+")
 _JOINT = r"[\s'’\-.&/+]*"
 _MIN_LETTERS = 2
+_BETWEEN = re.compile(f"([,{OTHER_SEPARATORS}])")
 
 
 def apply_case(text: str, case: str) -> str:
@@ -26,13 +29,45 @@ def apply_case(text: str, case: str) -> str:
     return {"keep": text, "lower": text.lower(), "upper": text.upper()}[case]
 
 
-def recase_contexts(content: str, case: str) -> str:
-    """A user's turn with the keywords of its contexts in that case, and all else as it stands."""
+class Writing(NamedTuple):
+    """How a model is told its keywords.
+
+    Attributes:
+        case: one of :data:`CASES`.
+        words: whether punctuation and symbols become spaces ("GPT-4" is told as "GPT 4"); apostrophes stay.
+    """
+
+    case: str = "keep"
+    words: bool = False
+
+    def of(self, keyword: str) -> str:
+        """The keyword as it is told; with its punctuation where nothing else is in it ("++")."""
+        bare = " ".join("".join(" " if is_mark(c) else c for c in keyword).split()) if self.words else ""
+        return apply_case(bare or keyword, self.case)
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character is punctuation or a symbol, and no apostrophe within a word."""
+    return unicodedata.category(character)[0] in "PS" and character not in "'’"
+
+
+def rewrite_contexts(content: str, writing: Writing) -> str:
+    """A user's turn with the keywords of its contexts written so, and all else as it stands."""
     for context in reversed(find_contexts(content)):
         start = context.start + len(START_OF_CONTEXT)
         end = start + len(context.body)
-        content = content[:start] + apply_case(context.body, case) + content[end:]
+        told = "".join(_told(part, writing) for part in _BETWEEN.split(context.body))
+        content = content[:start] + told + content[end:]
     return content
+
+
+def _told(part: str, writing: Writing) -> str:
+    """A keyword with the spaces around it, or a separator."""
+    keyword = part.strip()
+    if not keyword or _BETWEEN.fullmatch(part):
+        return part
+    before, _, after = part.partition(keyword)
+    return before + writing.of(keyword) + after
 
 
 def spell_as_listed(text: str, keywords: Iterable[str]) -> str:

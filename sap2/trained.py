@@ -16,11 +16,12 @@ from sap2.errors import InputError
 from sap2.prompts import NO_KEYWORDS, parse_joint_reply
 from sap2.rowfiles import read_rows
 from sap2.rows import Row, as_messages, content_stage, row_keywords, user_texts
+from sap2.spelling import is_mark
 
 _ROWS = 1000
 """Rows of a file that are looked at."""
 _STRAY = 0.001
-"""Share of letters in the other case that a corpus of one case may have."""
+"""Share of letters in the other case that a corpus of one case may have, and of punctuation in lists without."""
 
 
 class TrainedOn(NamedTuple):
@@ -29,10 +30,12 @@ class TrainedOn(NamedTuple):
     Attributes:
         case: one of :data:`sap2.spelling.CASES`.
         stages: that they are of, by name; empty where a wording is of none.
+        punctuation: of their keywords: ``keep``, or ``none`` where there is none but apostrophes.
     """
 
     case: str
     stages: list[str]
+    punctuation: str
 
 
 def describe_rows(paths: Iterable[str | os.PathLike[str]]) -> TrainedOn | None:
@@ -41,22 +44,25 @@ def describe_rows(paths: Iterable[str | os.PathLike[str]]) -> TrainedOn | None:
     The beginning of each file is read. Rows whose wording is of no stage leave the stages open. Bad rows are passed
     over: who encodes them says what is wrong, and with which row.
     """
-    upper = lower = 0
+    upper = lower = marks = listed = 0
     stages: dict[str, None] = {}
     for path in paths:
         for _, row in itertools.islice(read_rows(path, on_error=lambda *_: None), _ROWS):
             try:
-                texts, found = list(_texts(row)), _stages(row)
+                texts, found, keywords = list(_texts(row)), _stages(row), row_keywords(row)
             except (InputError, TypeError, AttributeError, KeyError):
                 continue
             upper += sum(character.isupper() for text in texts for character in text)
             lower += sum(character.islower() for text in texts for character in text)
+            marks += sum(is_mark(character) for keyword in keywords for character in keyword)
+            listed += sum(map(len, keywords))
             stages.update(dict.fromkeys(found))
     if not upper + lower:
         return None
     share = upper / (upper + lower)
     case = "lower" if share < _STRAY else "upper" if share > 1 - _STRAY else "keep"
-    return TrainedOn(case, [] if "" in stages else sorted(stages))
+    bare = listed and marks < _STRAY * listed
+    return TrainedOn(case, [] if "" in stages else sorted(stages), "none" if bare else "keep")
 
 
 def dataset_files(datasets: Sequence[str]) -> list[str]:

@@ -34,6 +34,7 @@ KEPT_ARGUMENTS = (
     "task_type",
     "swift_version",
     "sap_case",
+    "sap_punctuation",
     "sap_stages",
     *SAP_FIELDS,
 )

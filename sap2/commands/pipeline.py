@@ -72,7 +72,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, model_required: bool = 
     decoding.add_argument(
         "--case",
         choices=CASES,
-        help="case of the keywords as the model is told them (default: that of its training, where known)",
+        help="case of the keywords as the model is told them (default: case and punctuation of its training, where "
+        "known; keep: as they stand)",
     )
     model.add_argument(
         "--torch-dtype",

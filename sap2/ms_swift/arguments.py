@@ -226,7 +226,7 @@ def record_rows(args: Any) -> None:
     """What the rows of a training are goes to args.json, for those who decode with the checkpoint."""
     trained = describe_rows(dataset_files(args.dataset or []))
     if trained is not None:
-        args.sap_case, args.sap_stages = trained
+        args.sap_case, args.sap_stages, args.sap_punctuation = trained
 
 
 def choose_precision(args: Any) -> None:

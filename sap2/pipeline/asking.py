@@ -18,7 +18,7 @@ from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder, Heard, Prompt
 from sap2.pipeline.stages import stage_content
 from sap2.pipeline.utterances import Job, Utterance
-from sap2.spelling import recase_contexts
+from sap2.spelling import Writing, rewrite_contexts
 
 
 class Hearing:
@@ -110,17 +110,22 @@ class Asker:
         encoder: makes token ids.
         engine: generates.
         systems: the system prompt of each stage.
-        cases: the case in which each stage is told the keywords (:data:`sap2.spelling.CASES`).
+        writings: how each stage is told the keywords.
         max_new_tokens: longest reply.
     """
 
     def __init__(
-        self, encoder: Encoder, engine: Engine, systems: dict[str, str], cases: dict[str, str], max_new_tokens: int
+        self,
+        encoder: Encoder,
+        engine: Engine,
+        systems: dict[str, str],
+        writings: dict[str, Writing],
+        max_new_tokens: int,
     ):
         self.encoder = encoder
         self.engine = engine
         self.systems = systems
-        self.cases = cases
+        self.writings = writings
         self.max_new_tokens = max_new_tokens
 
     def first_prompt(self, stage: str, job: Job, audio_tokens: int) -> Prompt:
@@ -174,4 +179,4 @@ class Asker:
 
     def _content(self, stage: str, keywords: Sequence[str], given: str | None) -> str:
         content = given if given is not None else stage_content(stage, keywords)
-        return recase_contexts(content, self.cases[stage])
+        return rewrite_contexts(content, self.writings[stage])

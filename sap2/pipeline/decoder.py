@@ -34,7 +34,7 @@ class Decoder:
         stages: of :data:`sap2.pipeline.stages.STAGES`.
         max_new_tokens: longest reply of a stage.
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
-        case: in which the model is told the keywords, of :data:`sap2.spelling.CASES`; None: that of its training.
+        case: see :meth:`sap2.pipeline.loading.LoadedModel.writing`.
         engine: generates; None: ``generate`` of transformers.
         prune: how stage one is done, and its bank, which is read here; None: the model is asked.
         pruner: stage one, in place of that of ``prune``.
@@ -64,8 +64,8 @@ class Decoder:
         self.stages = tuple(stages)
         self.engine: Engine = engine or TransformersEngine(loaded)
         self.encoder = Encoder(loaded.processor, self.engine.max_length, truncate_audio)
-        cases = {stage: case or loaded.cases.get(stage) or "keep" for stage in self.stages}
-        self._asker = Asker(self.encoder, self.engine, loaded.systems, cases, max_new_tokens)
+        writings = {stage: loaded.writing(stage, case) for stage in self.stages}
+        self._asker = Asker(self.encoder, self.engine, loaded.systems, writings, max_new_tokens)
         self.engine_idle_seconds = 0.0
         prune = prune or PruneOptions()
         self.listening = list(loaded.systems)[-1]

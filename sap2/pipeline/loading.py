@@ -22,6 +22,7 @@ from sap2.pipeline.adapters import split_adapter
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
 from sap2.shipped import find_checkpoint, is_adapter
+from sap2.spelling import Writing
 
 DTYPES = ("bfloat16", "float16", "float32")
 _TOWER = ".audio_tower."
@@ -43,7 +44,6 @@ class LoadedModel:
         model: the base model, in evaluation mode, with the adapters' layers in it.
         processor: with the tokenizer and the feature extractor.
         systems: the system prompt of each stage.
-        cases: the case of the rows that each stage was trained on (:mod:`sap2.trained`); None where it is not known.
         tower_shared: whether no adapter changes the audio tower, so that its output serves all stages.
         halves: the two halves of the adapter of each stage, where the language model was left out.
         path: folder or hub name of the model.
@@ -66,7 +66,7 @@ class LoadedModel:
         self.path = model
         self.systems = {stage: _system(recorded.get(stage, {})) for stage in adapters}
         whole = {} if folders else _read_json(Path(model) / "args.json")
-        self.cases = {stage: recorded.get(stage, whole).get("sap_case") for stage in adapters}
+        self._trained = {stage: recorded.get(stage, whole) for stage in adapters}
         self.processor = SAP2Qwen2AudioProcessor.from_pretrained(
             model,
             sap_window_size=config.sap_window_size,
@@ -110,6 +110,17 @@ class LoadedModel:
             _TOWER in name
             for name in get_peft_model_state_dict(self._peft, adapter_name=stage, save_embedding_layers=False)
         )
+
+    def writing(self, stage: str, case: str | None = None) -> Writing:
+        """How the stage is told its keywords: as the rows of its training had them (:mod:`sap2.trained`), where known.
+
+        Args:
+            case: another case, of :data:`sap2.spelling.CASES`; ``keep`` leaves the punctuation too.
+        """
+        if case == "keep":
+            return Writing()
+        trained = self._trained.get(stage, {})
+        return Writing(case or trained.get("sap_case") or "keep", trained.get("sap_punctuation") == "none")
 
     def check_spotter(self, stage: str, what: str) -> None:
         """Refuse what needs the spotter where the model has none.

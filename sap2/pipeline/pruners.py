@@ -38,7 +38,7 @@ from sap2.pruning.calibration import Calibration
 from sap2.pruning.matching import Matcher, greedy_text
 from sap2.pruning.spotting import RankedKeyword, heard_in, list_bank, merge_rankings, rank_spotted
 from sap2.slides.common import common_words
-from sap2.spelling import apply_case
+from sap2.spelling import Writing
 from sap2.text import choose_listed
 
 
@@ -140,15 +140,15 @@ class AttendPruner:
     Args:
         stage: whose adapter listens.
         bank: terms beside each utterance's own list, or None.
-        case: of the keywords in the retriever's training (:data:`sap2.spelling.CASES`).
+        writing: of the keywords in the retriever's training.
         encoder: knows tokens.
         choice: what goes on.
     """
 
     asks_model = False
 
-    def __init__(self, stage: str, bank: TermBank | None, case: str, encoder: Encoder, choice: Choice):
-        self._stage, self._case, self._encoder, self._choice = stage, case, encoder, choice
+    def __init__(self, stage: str, bank: TermBank | None, writing: Writing, encoder: Encoder, choice: Choice):
+        self._stage, self._writing, self._encoder, self._choice = stage, writing, encoder, choice
         self._bank = None if bank is None else self._attended(bank)
         self._queries: TokenQueries | None = None
 
@@ -168,7 +168,7 @@ class AttendPruner:
         return AttendedBank(bank, self._tokenize)
 
     def _tokenize(self, terms: Sequence[str]) -> list[list[int]]:
-        return self._encoder.tokenize_terms([apply_case(term, self._case) for term in terms])
+        return self._encoder.tokenize_terms([self._writing.of(term) for term in terms])
 
     def _search_bank(self, hearing: Hearing, bank: AttendedBank) -> list[list[list[RankedKeyword]]]:
         if self._queries is None:
@@ -322,8 +322,8 @@ def make_pruner(options: PruneOptions, asker: Asker, loaded: LoadedModel, listen
         elif name == "spot":
             made.append(SpotPruner(listen, bank, loaded.calibration(listen), choice))
         elif name == "attend":
-            case = asker.cases.get(listen) or loaded.cases.get(listen) or "keep"
-            made.append(AttendPruner(listen, bank, case, asker.encoder, choice))
+            writing = asker.writings.get(listen) or loaded.writing(listen)
+            made.append(AttendPruner(listen, bank, writing, asker.encoder, choice))
         else:
             made.append(MatchPruner(listen, bank, common_words(), choice))
     return made[0] if len(made) == 1 else UnionPruner(made)

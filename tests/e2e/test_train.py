@@ -58,6 +58,7 @@ def test_checkpoint_carries_the_settings(trained):
         "sap_truncate_audio": None,
         "sap_case": "lower",
         "sap_stages": ["asr"],
+        "sap_punctuation": "none",
     }
 
 

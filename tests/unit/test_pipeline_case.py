@@ -14,6 +14,7 @@ from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.stages import stage_content
 from sap2.rowfiles import read_rows
+from sap2.spelling import Writing
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,19 @@ def test_rows_are_told_in_the_case_of_the_training_too(told, tiny, lower, wavs, 
     assert json.loads((tmp_path / "result.settings.json").read_text())["case"] == case
 
 
-def test_without_a_record_the_case_is_kept(tiny, asr):
-    assert LoadedModel(str(tiny), {"asr": asr}).cases == {"asr": None}
+def test_without_a_record_keywords_are_told_as_they_stand(tiny, asr):
+    assert LoadedModel(str(tiny), {"asr": asr}).writing("asr") == Writing()
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"), [(None, ["gpt 4", "o'brien", "++"]), ("keep", ["GPT-4", "O'Brien", "++"])]
+)
+def test_punctuation_that_the_training_never_saw_is_not_told(told, tiny, wavs, tmp_path, case, expected):
+    adapter = make_adapter(tiny, tmp_path / "a", seed=5, sap_case="lower", sap_punctuation="none", sap_stages=["asr"])
+    transcriber = Transcriber(tiny, asr_adapter=adapter, max_new_tokens=TOKENS, vad="energy", case=case)
+    transcript = transcriber.transcribe(wavs[0], keywords=["GPT-4", "O'Brien", "++"])
+    assert told == [stage_content("asr", expected)]
+    assert transcript.picked_keywords == ["GPT-4", "O'Brien", "++"]
 
 
 def test_shipped_adapters_know_their_case_and_stage():

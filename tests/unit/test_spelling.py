@@ -9,7 +9,7 @@ from pipeline_rows import prune_row, write_jsonl
 
 from sap2.pipeline.stages import stage_content
 from sap2.prompts import asr_prompt, joint_reply
-from sap2.spelling import apply_case, recase_contexts, spell_as_listed
+from sap2.spelling import Writing, apply_case, rewrite_contexts, spell_as_listed
 from sap2.trained import dataset_files, describe_rows
 
 
@@ -33,14 +33,28 @@ def row(stage, keywords, reply):
 )
 def test_rows_are_described(tmp_path, rows, expected):
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
-    assert describe_rows(dataset_files([f"{path}#200", "some/hub-dataset"])) == expected
+    described = describe_rows(dataset_files([f"{path}#200", "some/hub-dataset"]))
+    assert (described and described[:2]) == expected
+
+
+@pytest.mark.parametrize(
+    ("keywords", "punctuation"),
+    [(["o'brien", "new york"], "none"), (["gpt-4", "emily"], "keep"), ([], "keep")],
+)
+def test_punctuation_of_the_keywords_is_described(tmp_path, keywords, punctuation):
+    path = write_jsonl(tmp_path / "rows.jsonl", [row("asr", keywords, "well, hi emily!")])
+    assert describe_rows([path]).punctuation == punctuation
 
 
 def test_only_the_keywords_of_a_turn_change_their_case():
     content = "<audio>Say It: <|startofcontext|>Emily, NeXT<|endofcontext|> Or <|startofcontext|><|endofcontext|>."
     lower = "<audio>Say It: <|startofcontext|>emily, next<|endofcontext|> Or <|startofcontext|><|endofcontext|>."
-    assert recase_contexts(content, "lower") == lower
-    assert recase_contexts(content, "keep") == content
+    assert rewrite_contexts(content, Writing("lower")) == lower
+    assert rewrite_contexts(content, Writing()) == content
+    marked = content.replace("NeXT", "AT&T ，C++、R/3, हिन्दी, O’Brien,  U.S.")
+    assert rewrite_contexts(marked, Writing("lower", words=True)) == lower.replace(
+        "next", "at t ，c、r 3, हिन्दी, o’brien,  u s"
+    )
     assert apply_case("NeXT", "upper") == "NEXT"
 
 
@@ -72,7 +86,7 @@ def test_swift_s_arguments_record_what_the_rows_are(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", [row("asr", ["emily"], "hi emily")])
     args = SimpleNamespace(dataset=[path])
     record_rows(args)
-    assert (args.sap_case, args.sap_stages) == ("lower", ["asr"])
+    assert (args.sap_case, args.sap_stages, args.sap_punctuation) == ("lower", ["asr"], "none")
     json.dumps(vars(args))
     unknown = SimpleNamespace(dataset=["hub/name"])
     record_rows(unknown)
@@ -91,4 +105,4 @@ def test_bad_rows_are_left_to_those_who_encode_them(bad, tmp_path):
     good = '{"messages": [{"role": "user", "content": "<audio>' + asr_prompt(["bob"]) + '"}, {"role": "assistant", '
     good += '"content": "hi bob"}], "audios": ["a.wav"]}'
     (tmp_path / "rows.jsonl").write_text(f"{bad}\n{good}\n")
-    assert describe_rows([tmp_path / "rows.jsonl"]) == ("lower", ["asr"])
+    assert describe_rows([tmp_path / "rows.jsonl"]) == ("lower", ["asr"], "none")
