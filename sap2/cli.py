@@ -16,6 +16,7 @@ COMMANDS = {
     "transcribe": Command("sap2.commands.transcribe", "transcribe a recording with the keywords of its slides"),
     "pipeline": Command("sap2.commands.pipeline", "decode a test set: pick the keywords, then transcribe"),
     "explain": Command("sap2.commands.explain", "say of each word of a recording why it was written"),
+    "serve": Command("sap2.commands.serve", "transcribe over HTTP, as OpenAI's clients ask for it"),
     "calibrate": Command("sap2.commands.calibrate", "make the probabilities of the pruner spot true, on a dev set"),
     "score": Command("sap2.scoring.command", "score transcripts: WER, U-WER, B-WER and keyword recall"),
     "score-keywords": Command("sap2.scoring.selection", "score the keywords that stage one picked"),

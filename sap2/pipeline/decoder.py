@@ -67,6 +67,7 @@ class Decoder:
         writings = {stage: loaded.writing(stage, case) for stage in self.stages}
         self._asker = Asker(self.encoder, self.engine, loaded.systems, writings, max_new_tokens)
         self.engine_idle_seconds = 0.0
+        self._options = (max_new_tokens, truncate_audio, case)
         prune = prune or PruneOptions()
         self.listening = list(loaded.systems)[-1]
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
@@ -81,6 +82,14 @@ class Decoder:
             InputError: ``what`` needs one.
         """
         self.loaded.check_spotter(self.listening, what)
+
+    def variant(self, stages: Sequence[str], prune: PruneOptions) -> Decoder:
+        """One with other stages or another pruner, which shares model and engine.
+
+        Raises:
+            InputError: as of the class.
+        """
+        return Decoder(self.loaded, stages, *self._options, engine=self.engine, prune=prune)
 
     def prepare(self, job: Job) -> Prepared:
         """Hear the audio and encode the first prompt; safe to call from several threads.

@@ -122,6 +122,10 @@ class LoadedModel:
         trained = self._trained.get(stage, {})
         return Writing(case or trained.get("sap_case") or "keep", trained.get("sap_punctuation") == "none")
 
+    def has_adapter(self, stage: str) -> bool:
+        """Whether the stage has an adapter of its own."""
+        return stage in self._folders
+
     def check_spotter(self, stage: str, what: str) -> None:
         """Refuse what needs the spotter where the model has none.
 

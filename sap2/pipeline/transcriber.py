@@ -33,8 +33,8 @@ _AHEAD_SECONDS = 2 * 3600
 """Of recordings that are held while segments are collected, however little is said in them."""
 
 
-class _Piece(NamedTuple):
-    """One segment of one recording: samples and keywords."""
+class Piece(NamedTuple):
+    """One segment of one recording: what is to be decoded, and from when to when it is (seconds)."""
 
     job: Job
     start: float
@@ -52,7 +52,7 @@ class Decoded(NamedTuple):
 class _Recording(NamedTuple):
     id: str
     seconds: float
-    pieces: list[_Piece]
+    pieces: list[Piece]
 
 
 class Transcriber:
@@ -123,7 +123,7 @@ class Transcriber:
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
         self.progress = progress
-        self._cutting = self._choose_cutting(max_segment_seconds)
+        self.cutting = self._choose_cutting(max_segment_seconds)
 
     def close(self) -> None:
         """End the processes of an engine that has some."""
@@ -218,7 +218,7 @@ class Transcriber:
         with Progress("decode", len(pieces), "segment", self.progress) as shown:
             outcomes = self._decode_pieces(pieces, shown)
         return [
-            Decoded(self._segment(piece, outcome), piece.job, outcome)
+            Decoded(self.segment(piece, outcome), piece.job, outcome)
             for piece, outcome in zip(pieces, outcomes, strict=True)
         ]
 
@@ -253,13 +253,28 @@ class Transcriber:
         samples = open_recording(audio, rate) if is_path else _as_recording(audio, id)
         if not len(samples):
             raise InputError(f"{id}: the audio is empty")
-        pieces = []
-        for first, last in cut_at_pauses(samples, rate, self._cutting, self._detect):
-            start, end = first / rate, last / rate
-            offered = clean_keywords([*keywords, *_shown(request.slides, start, end, id)])
-            job = self._job(id, samples, (first, last), offered)
-            pieces.append(_Piece(job._replace(word_spelling=word_spelling), start, end))
+        spans = cut_at_pauses(samples, rate, self.cutting, self._detect)
+        pieces = self.offer(id, samples, spans, keywords, request.slides, word_spelling is not None)
         return _Recording(id, len(samples) / rate, pieces)
+
+    def offer(
+        self,
+        id: str,
+        samples: Recording,
+        spans: Iterable[tuple[int, int]],
+        keywords: Sequence[str],
+        slides: Sequence[TimedKeywords] = (),
+        word_timestamps: bool = False,
+    ) -> list[Piece]:
+        """The pieces of a recording that was cut at these samples, each with the keywords of its time."""
+        spelling = self._spelling if word_timestamps else None
+        pieces = []
+        for first, last in spans:
+            start, end = first / self.sampling_rate, last / self.sampling_rate
+            offered = clean_keywords([*keywords, *_shown(slides, start, end, id)])
+            job = self._job(id, samples, (first, last), offered)
+            pieces.append(Piece(job._replace(word_spelling=spelling), start, end))
+        return pieces
 
     def _job(self, id: str, samples: Recording, span: tuple[int, int], keywords: list[str]) -> Job:
         # too short a piece for the model (a click) is heard with silence after it
@@ -275,12 +290,12 @@ class Transcriber:
     def _decode(self, recordings: Sequence[_Recording], shown: Progress) -> Iterator[Transcript]:
         pieces = [piece for recording in recordings for piece in recording.pieces]
         outcomes = self._decode_pieces(pieces, shown)
-        segments = (self._segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
+        segments = (self.segment(piece, outcomes[index]) for index, piece in enumerate(pieces))
         for recording in recordings:
             own = list(itertools.islice(segments, len(recording.pieces)))
             yield Transcript.from_segments(recording.id, own, recording.seconds)
 
-    def _decode_pieces(self, pieces: Sequence[_Piece], shown: Progress) -> list[Outcome]:
+    def _decode_pieces(self, pieces: Sequence[Piece], shown: Progress) -> list[Outcome]:
         """Outcomes in the order of the pieces, which are decoded by length."""
         lengths = [piece.job.about_tokens for piece in pieces]
         batches = plan_batches(lengths, self.batch_size, self.max_batch_tokens)
@@ -292,7 +307,8 @@ class Transcriber:
             outcomes[index] = outcome
         return [outcomes[index] for index in range(len(pieces))]
 
-    def _segment(self, piece: _Piece, outcome: Outcome) -> Segment:
+    def segment(self, piece: Piece, outcome: Outcome) -> Segment:
+        """What came out for a piece, in the time of its recording."""
         reading = outcome.reading
         start = round(piece.start, 3)
         return Segment(

@@ -145,6 +145,16 @@ def test_the_pipeline_knows_no_ms_swift(module):
     assert layers(module) <= LIGHT | {"pipeline", "pruning", "model", "audio", "audio_samples", "audio_urls", "slides"}
 
 
+@pytest.mark.parametrize("module", in_room("serve"))
+def test_the_server_knows_no_ms_swift(module):
+    assert "swift" not in {name.split(".")[0] for name in imports(module)[1]}
+    assert layers(module) <= LIGHT | {"serve", "pipeline", "audio", "audio_blocks", "audio_samples", "slides"}
+
+
+def test_workers_that_decode_uploads_load_no_model():
+    assert reached("sap2.serve.workers").isdisjoint(HEAVY) and reached("sap2.serve.decoding").isdisjoint(HEAVY)
+
+
 @pytest.mark.parametrize("module", in_room("pruning"))
 def test_pruning_knows_no_pipeline(module):
     assert layers(module) <= LIGHT | {"pruning", "model"}
