@@ -22,6 +22,7 @@ _HOOKS = {
     "swift.infer_engine.transformers_engine": "register_engine",
     "swift.pipelines.infer.infer": "register_infer",
     "swift.pipelines.train.sft": "register_training",
+    "swift.callbacks.mapping": "register_callback",
     "swift.rewards.orm": "register_rewards",
     "swift.metrics.mapping": "register_metric",
     "swift.rlhf_trainers.grpo_trainer": "register_grpo",

@@ -117,13 +117,15 @@ MS_SWIFT = (
     Name("swift.template.vision_utils:load_file", ("path",), "audio behind a URL or in base64"),
     Name(f"{_ENGINE}._get_model_processor", ("model_id_or_path",), "settings of an engine's adapters"),
     Name(f"{_ENGINE}._get_adapter_names", ("adapter_request",), "named adapters"),
-    Name(f"{_BASE}.load_dataset", (), "GRPO's rows keep their reply"),
+    Name(f"{_BASE}.load_dataset", (), "GRPO's rows keep their reply, and rows that hear noise have numbers"),
     Name(
         "swift.template:Template.register_post_encode_hook", ("models",), "the spotter's loss in every kind of training"
     ),
     Name("swift.template:Template._rlhf_encode", ("inputs",), "a rejected reply is not what was said"),
     Name("swift.template:Template._kto_encode", ("inputs",), "a rejected reply is not what was said"),
     Name("swift.pipelines.train.sft:SwiftSft.train", ("trainer",), "the spotter needs rows that tell what is said"),
+    Name("swift.callbacks.mapping:callbacks_map", (), "noise that is new in every epoch"),
+    Name("swift.callbacks.base:TrainerCallback", ("args", "trainer"), "noise that is new in every epoch"),
     Name("swift.rewards.orm:orms", (), "rewards of GRPO"),
     Name("swift.rewards.orm:ORM", ("args",), "rewards of GRPO"),
     Name("swift.metrics.mapping:eval_metrics_map", (), "the metric while training"),

@@ -17,6 +17,7 @@ TOOLS = {
     "extract_predicted_keywords": Command(
         "sap2.data.extract_predicted_keywords", "stage one's result into the rows of stage two"
     ),
+    "augment": Command("sap2.data.augment", "noisy copies of recordings, for training or as test sets"),
     "check": Command("sap2.data.check", "every problem of row files, before training"),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sap2.augment.options import DEFAULT_SHARE, KINDS
 from sap2.errors import InputError
 from sap2.lengths import SALIENCE_MIN_POSITIONS
 from sap2.model.configuration import SAP2Qwen2AudioConfig
@@ -14,13 +15,15 @@ from sap2.model.pooling import DEFAULT_POOLING, POOLINGS
 from sap2.model.settings import FLAGS, MODEL_TYPE, apply_settings, flag_value, resolve_settings
 from sap2.ms_swift.cpu_distributed import patch_accelerate
 from sap2.ms_swift.measures import add_solution, choose_metric
+from sap2.ms_swift.noise import FLAGS as NOISE_FLAGS
+from sap2.ms_swift.noise import check_noise, training_noise
 from sap2.ms_swift.parts import train_parts, trained_alone
 from sap2.ms_swift.paths import check_checkpoints, check_datasets, write_elsewhere
 from sap2.ms_swift.refusals import check_supported
 from sap2.shipped import is_here
 from sap2.trained import dataset_files, describe_rows
 
-OWN = (*FLAGS, "sap_truncate_audio", "sap_train", "train_type")
+OWN = (*FLAGS, *NOISE_FLAGS, "sap_truncate_audio", "sap_train", "train_type")
 """The arguments that ms-swift does not have."""
 PROMPT_TRAINERS = {"grpo", "gkd", "ppo"}
 """Types of ``swift rlhf`` that need no reply in a row."""
@@ -77,6 +80,11 @@ def make_arguments(base: type) -> type:
         sap_truncate_audio: bool | None = _setting(
             "hear the beginning of an audio longer than the model's window instead of refusing it"
         )
+        sap_noise: str | None = _setting("add noise to the rows of the training, LOW:HIGH dB below the speech, as 0:20")
+        sap_noise_dir: str | None = _setting("recordings of noise, in the layout of MUSAN or any other")
+        sap_noise_kinds: str | None = _setting(f"of {','.join(KINDS)} (default: all but speed)")
+        sap_noise_share: str | None = _setting(f"part of the rows that get noise (default: {DEFAULT_SHARE})")
+        sap_noise_fresh: bool | None = _setting("other noise in every epoch (default: true)")
 
         def __post_init__(self):
             given = {name: getattr(self, name) for name in OWN if getattr(self, name) is not None}
@@ -171,6 +179,7 @@ def _wrap_methods(cls: type) -> None:
         if self.model_type == MODEL_TYPE:
             template.accumulated_steps = getattr(self, "gradient_accumulation_steps", None) or 1
             template.train_alone = trained_alone(self)
+            template.noise = training_noise(self)
             template.prompts_only = getattr(self, "rlhf_type", None) in PROMPT_TRAINERS
             template.opens_addresses = not hasattr(self, "served_model_name")  # of swift deploy, rollout and app
             if self.strict is False:
@@ -178,13 +187,17 @@ def _wrap_methods(cls: type) -> None:
         return template
 
     @functools.wraps(load_dataset)
-    def dataset_with_solutions(self):
+    def own_dataset(self):
         datasets = load_dataset(self)
+        noise = training_noise(self) if self.model_type == MODEL_TYPE else None
+        if noise is not None:
+            train, *others = datasets
+            datasets = (train if train is None else noise.mark(train), *others)
         if self.model_type != MODEL_TYPE or getattr(self, "rlhf_type", None) != "grpo":
             return datasets
         return tuple(dataset if dataset is None else dataset.map(add_solution) for dataset in datasets)
 
-    cls.load_dataset = dataset_with_solutions
+    cls.load_dataset = own_dataset
     cls.get_model_kwargs = kwargs_with_settings
     cls._init_mixed_precision = chosen_precision
     cls.get_template = counting_template
@@ -198,6 +211,7 @@ def finish_arguments(args: Any, flags: dict[str, Any]) -> None:
     """
     patch_accelerate()
     check_supported(args)
+    check_noise(args)
     check_datasets(args)
     write_elsewhere(args)
     named = getattr(args, "adapter_mapping", None) or {}  # of swift deploy --adapters name=path

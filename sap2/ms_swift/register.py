@@ -122,6 +122,14 @@ def register_training() -> None:
     sft.train = check_rows_before(sft.train)
 
 
+def register_callback() -> None:
+    """Let ``--sap_noise`` know the epoch."""
+    from sap2.ms_swift.noise import register_epochs
+
+    module = sys.modules["swift.callbacks.mapping"]
+    register_epochs(module.callbacks_map, sys.modules["swift.callbacks.base"].TrainerCallback)
+
+
 def register_rewards() -> None:
     """WER and B-WER as rewards of GRPO."""
     from sap2.ms_swift import measures

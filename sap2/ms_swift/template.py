@@ -24,6 +24,7 @@ from sap2.model.encoder import trim_features
 from sap2.model.pooling import MOVING
 from sap2.model.processing import pad_contexts
 from sap2.model.spotter import pad_transcripts
+from sap2.ms_swift.noise import COLUMN, TrainingNoise
 from sap2.ms_swift.parts import train_alone
 from sap2.ms_swift.terms import collate_terms, spoken_terms
 from sap2.ms_swift.transcripts import transcript_of
@@ -63,6 +64,8 @@ class SAP2Qwen2AudioTemplate(Template):
     """``--sap_train spotter`` or ``retriever``."""
     opens_addresses = False
     """Whether rows come from files of the operator, and may name ``s3://…``. Requests to a server may not."""
+    noise: TrainingNoise | None = None
+    """``--sap_noise``."""
 
     def register_post_encode_hook(self, models) -> None:
         """Called when a training begins, for each of its models."""
@@ -142,7 +145,7 @@ class SAP2Qwen2AudioTemplate(Template):
         _check_tags(inputs)
         super()._preprocess_inputs(inputs)
         inputs.sap_contexts = self._expand_contexts(inputs)
-        inputs.sap_audio_inputs = self._hear(inputs.audios) if inputs.audios else {}
+        inputs.sap_audio_inputs = self._hear(inputs) if inputs.audios else {}
         frames = inputs.sap_audio_inputs.get("feature_attention_mask", torch.zeros(0, 1)).sum(-1).tolist()
         inputs.sap_audio_tokens = [audio_token_count(int(count)) for count in frames]
 
@@ -164,19 +167,23 @@ class SAP2Qwen2AudioTemplate(Template):
             message["content"] = text
         return expanded.contexts
 
-    def _hear(self, audios: list[Any]) -> dict[str, torch.Tensor]:
+    def _hear(self, inputs) -> dict[str, torch.Tensor]:
         """Log-mel features (A, mel bins, frames) and their mask (A, frames) of the audios of a row."""
         extractor = self.processor.feature_extractor
+        rate, most = extractor.sampling_rate, extractor.n_samples
         samples = [
             check_audio(
-                _load_audio(audio, extractor.sampling_rate, self.opens_addresses),
-                extractor.sampling_rate,
-                extractor.n_samples,
+                _load_audio(audio, rate, self.opens_addresses),
+                rate,
+                most,
                 self.config.sap_truncate_audio,
                 _audio_name(audio),
             )
-            for audio in audios
+            for audio in inputs.audios
         ]
+        row = inputs.extra_kwargs.get(COLUMN)
+        if self.noise is not None and self.is_training and row is not None:
+            samples = [self.noise(heard, rate, f"{row}/{place}", most) for place, heard in enumerate(samples)]
         features = extractor(
             samples, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="pt"
         )

@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from sap2.augment.options import LEAST_SNR, MOST_SNR, SOUNDS
 from sap2.errors import InputError
 from sap2.tiny.names import NameMaker
 from sap2.tiny.sentences import common_words, make_sentence
@@ -47,6 +48,10 @@ class TalksOptions:
     )
     plain: float = field(default=0.25, metadata={"help": "share of the utterances that hold no keyword"})
     noise: float = field(default=0.0, metadata={"help": "share of the talks with background noise, 15 to 30 dB below"})
+    snr: float | None = field(
+        default=None, metadata={"help": "speech-to-noise ratio in dB of all talks, for test sets; instead of --noise"}
+    )
+    noise_kind: str = field(default="noise", metadata={"help": "what is heard at that ratio", "choices": SOUNDS})
     shared_names: bool = field(
         default=False, metadata={"help": "dev and test talks use names of the training talks instead of unheard ones"}
     )
@@ -66,6 +71,14 @@ class TalksOptions:
         for name in ("homophones", "near", "plain", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+        if self.noise_kind not in SOUNDS:
+            raise InputError(f"noise_kind is {self.noise_kind!r}; allowed: {', '.join(SOUNDS)}")
+        if self.snr is not None and self.noise:
+            raise InputError(
+                f"snr {self.snr:g} is for all talks, and noise {self.noise:g} for some; allowed: one of them"
+            )
+        if self.snr is not None and not LEAST_SNR <= self.snr <= MOST_SNR:
+            raise InputError(f"snr is {self.snr:g}; allowed: {LEAST_SNR:g} to {MOST_SNR:g} dB")
         if self.dev_talks + self.test_talks >= self.talks:
             raise InputError(
                 f"talks is {self.talks}, with {self.dev_talks} for dev and {self.test_talks} for test none is left "
@@ -82,8 +95,11 @@ class TalksOptions:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: {minimum} or more")
 
     def as_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
-        return {option.name: getattr(self, option.name) for option in fields(self)}
+        """For a JSON file; without what only noisy talks have."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        if self.snr is None:
+            del values["snr"], values["noise_kind"]
+        return values
 
 
 @dataclass

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,10 +26,13 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from sap2.augment.sounds import BLOCK, pink_noise
+from sap2.augment.sources import clips, make_sound
 from sap2.errors import InputError
 from sap2.files import atomic_folder, atomic_write
 from sap2.progress import Progress
 from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
+from sap2.tiny.sentences import make_sentence
 from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, Speech, speak, speak_words
 from sap2.tiny.word_events import SpokenWord
 
@@ -42,8 +46,8 @@ MARGIN_SECONDS = 0.1
 """Silence that a segment keeps before and after the words."""
 SPEECH_LEVEL = 0.06
 """Root mean square of the speech of a talk; full scale is 1."""
-NOISE_BLOCK = 1 << 16
-"""Noise is made in blocks of this many samples: a power of two, since a transform of any length may take seconds."""
+_VOICES = 48
+"""Sentences that the babble of a talk is made of."""
 
 
 @dataclass
@@ -92,6 +96,8 @@ def _write_recording(folder: Path, talk: Talk, options: TalksOptions, bar: Progr
     samples, segments = render_talk(talk, options, rng, bar)
     samples *= SPEECH_LEVEL / max(_speech_rms(samples, segments), 1e-6)
     snr = _add_noise(samples, rng) if rng.random() < options.noise else None
+    if options.snr is not None:
+        snr = _add_sound(samples, options, rng)
     samples *= min(1.0, 0.99 / np.abs(samples).max())
     path = folder / "wav" / f"{talk.id}.wav"
     path.parent.mkdir(exist_ok=True)
@@ -164,17 +170,23 @@ def _speech_rms(samples: np.ndarray, segments: list[Segment]) -> float:
 def _add_noise(samples: np.ndarray, rng: np.random.Generator) -> float:
     """Add pink noise in place; returns its distance from the speech in dB."""
     snr = float(rng.integers(15, 31))
-    noise = np.concatenate([_pink_noise(rng) for _ in range(0, len(samples), NOISE_BLOCK)])[: len(samples)]
+    noise = np.concatenate([pink_noise(rng) for _ in range(0, len(samples), BLOCK)])[: len(samples)]
     samples += noise * (SPEECH_LEVEL * 10 ** (-snr / 20))
     return snr
 
 
-def _pink_noise(rng: np.random.Generator) -> np.ndarray:
-    """(NOISE_BLOCK,) float32 of mean square 1, as much power in each octave."""
-    bins = NOISE_BLOCK // 2 + 1
-    spectrum = rng.standard_normal(bins) + 1j * rng.standard_normal(bins)
-    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(bins) + 1.0), NOISE_BLOCK)
-    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+def _add_sound(samples: np.ndarray, options: TalksOptions, rng: np.random.Generator) -> float:
+    """Add a sound in place, at the ratio that is asked for; returns the ratio."""
+    assert options.snr is not None
+
+    def voice(draw: np.random.Generator) -> np.ndarray:
+        sentence = make_sentence(random.Random(int(draw.integers(1 << 32))), [])
+        return speak(sentence, options.voices[draw.integers(len(options.voices))])
+
+    voices = clips(voice, _VOICES, rng) if options.noise_kind == "babble" else None
+    sound = make_sound(options.noise_kind, len(samples), SAMPLE_RATE, rng, None, voices)
+    samples += sound * np.float32(SPEECH_LEVEL * 10 ** (-options.snr / 20))
+    return options.snr
 
 
 def _slide_facts(talk: Talk, segments: list[Segment], seconds: float) -> list[dict[str, Any]]:
@@ -228,10 +240,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if option.name == "voices":
             default = f"{DEFAULT_VOICES[0]} to {DEFAULT_VOICES[-1]}"
             parser.add_argument(flag, metavar="A,B", help=f"{text}, commas between (default: {default})")
+        elif "choices" in option.metadata:
+            parser.add_argument(
+                flag, choices=option.metadata["choices"], default=option.default, help=text + " (default: %(default)s)"
+            )
         elif kinds[option.name] is bool:
             parser.add_argument(flag, action="store_true", help=text)
         else:
-            kind = float if kinds[option.name] is float else int
+            kind = float if kinds[option.name] in (float, float | None) else int
             shown = "" if option.default is None else " (default: %(default)s)"
             parser.add_argument(
                 flag, type=kind, default=option.default, metavar="N" if kind is int else "X", help=text + shown

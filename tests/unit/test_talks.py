@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sap2.augment.options import SOUNDS
 from sap2.tiny import talks as talks_module
 from sap2.tiny.plan import ACCENTS, SPLITS, TalksOptions, plan_talks
 from sap2.tiny.speech import phonemes
@@ -204,6 +205,23 @@ def test_noise(facts, tmp_path):
         assert (level > 1e-4) == bool(noise)
 
 
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_a_fixed_ratio(tmp_path, kind):
+    """The recording is that of the clean talk and a sound, which is as far below it as was asked for."""
+    tiny = replace(SMALL, talks=1, dev_talks=0, test_talks=0, slides=1, utterances=2, noise=0.0)
+    clean = make_talks(tmp_path / "clean", tiny)
+    noisy = make_talks(tmp_path / "noisy", replace(tiny, snr=10.0, noise_kind=kind))
+    speech, heard = (soundfile.read(folder / "wav" / "talk0001.wav")[0] for folder in (clean, noisy))
+    spoken = np.zeros(len(speech), bool)
+    for _, start, end in table(noisy / "train" / "segments").values():
+        spoken[round(float(start) * 16000) : round(float(end) * 16000)] = True
+    ratio = 10 * np.log10(np.mean(speech[spoken] ** 2) / np.mean((heard - speech) ** 2))
+    assert ratio == pytest.approx(10, abs=0.1)
+    facts = json.loads((noisy / "talks.json").read_text())
+    assert (facts["talks"][0]["snr_db"], facts["options"]["snr"], facts["options"]["noise_kind"]) == (10.0, 10.0, kind)
+    assert "snr" not in json.loads((clean / "talks.json").read_text())["options"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -232,6 +250,9 @@ def test_extremes_can_be_planned(options):
         ({"homophones": 1.5}, "homophones is 1.5; allowed: 0 to 1"),
         ({"noise": float("nan")}, "noise is nan; allowed: 0 to 1"),
         ({"seed": -1}, "seed is -1; allowed: 0 or more"),
+        ({"snr": 10.0, "noise": 0.5}, "snr 10 is for all talks, and noise 0.5 for some; allowed: one of them"),
+        ({"snr": 99.0}, "snr is 99; allowed: -20 to 60 dB"),
+        ({"noise_kind": "rain"}, "noise_kind is 'rain'; allowed: noise, babble, hum"),
         ({"voices": ()}, "voices is empty"),
         ({"max_seconds": 1.0}, r"max_seconds is 1.0; allowed: 2 to 30"),
     ],
