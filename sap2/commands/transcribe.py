@@ -14,7 +14,8 @@ from sap2.commands.pipeline import add_model_arguments
 from sap2.commands.shared import add_slide_options, positive
 from sap2.errors import InputError
 from sap2.files import STDOUT, atomic_write, check_writable, has_own_name, is_standard_output
-from sap2.pipeline.subtitles import FORMATS, Layout, format_transcript
+from sap2.pipeline.cues import Layout
+from sap2.pipeline.subtitles import FORMATS, format_transcript
 from sap2.rowfiles import open_writer, row_format
 from sap2.rows import Row
 
@@ -112,7 +113,12 @@ def _add_output(parser: argparse._ArgumentGroup) -> None:
         help="longest time that a subtitle is shown (default: %(default)s)",
     )
     parser.add_argument(
-        "--word-timestamps", action="store_true", help="json: the words of each segment, with their times"
+        "--word-timestamps",
+        action="store_true",
+        help="times of words: in json, and srt and vtt follow them (needs a checkpoint with a spotter)",
+    )
+    parser.add_argument(
+        "--highlight-words", action="store_true", help="srt, vtt: <u> around each word while it is said"
     )
     parser.add_argument("--mark-keywords", action="store_true", help="vtt: <b> around keywords that were used")
 
@@ -121,11 +127,13 @@ def run(args: argparse.Namespace) -> int:
     """Transcribe, and write each transcript as soon as it is there."""
     if args.max_cue_seconds <= 0:
         raise InputError(f"--max-cue-seconds {args.max_cue_seconds:g}: allowed: above 0")
-    layout = Layout(args.max_line_width, args.max_line_count, args.max_cue_seconds, args.mark_keywords)
+    layout = Layout(
+        args.max_line_width, args.max_line_count, args.max_cue_seconds, args.mark_keywords, args.highlight_words
+    )
     targets = plan_outputs(args)
     requests = [make_request(args, audio) for audio in args.audio]
     with load_transcriber(args) as transcriber, _rows_writer(args.rows) as write_row:
-        options = {"word_timestamps": True} if _wants_words(args, transcriber) else {}
+        options = {"word_timestamps": True} if _wants_words(args, transcriber, {f for _, f in targets}) else {}
         transcripts = transcriber.transcribe(iter(requests), **options)
         for audio, (path, format), transcript in zip(args.audio, targets, transcripts, strict=True):
             if path is not None:
@@ -136,8 +144,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _wants_words(args: argparse.Namespace, transcriber: Transcriber) -> bool:
-    """Whether words get times: where they are asked for, and the model has what it needs."""
+def _wants_words(args: argparse.Namespace, transcriber: Transcriber, formats: set[str]) -> bool:
+    """Whether words get times: where they are asked for, and the model has what it needs.
+
+    Raises:
+        InputError: it has not, and an output is nothing without them.
+    """
+    needed = "--format ctm" if "ctm" in formats else "--highlight-words" if args.highlight_words else None
+    if needed:
+        transcriber.check_word_times(needed)
+        return True
     if args.word_timestamps and not transcriber.times_words:
         print(
             "--word-timestamps: the model has no spotter (--sap_spotter true); segments have their times, words none",

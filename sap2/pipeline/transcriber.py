@@ -158,6 +158,14 @@ class Transcriber:
         """Whether ``word_timestamps`` is possible: the model has a spotter."""
         return self._decoder.loaded.model.model.spotter is not None
 
+    def check_word_times(self, what: str) -> None:
+        """Refuse ``what`` needs times of words where the model has no spotter.
+
+        Raises:
+            InputError: it has none.
+        """
+        self._decoder.check_word_times(what)
+
     @property
     def sampling_rate(self) -> int:
         """Samples per second of audio that is given as an array."""
@@ -196,7 +204,7 @@ class Transcriber:
                 Times of words are asked for, and the model has no spotter.
         """
         if word_timestamps:
-            self._decoder.check_word_times("word_timestamps")
+            self.check_word_times("word_timestamps")
         spelling = self._spelling if word_timestamps else None
         if isinstance(audio, Request):
             return next(self._stream([audio], spelling))
@@ -213,7 +221,7 @@ class Transcriber:
             InputError: as :meth:`transcribe`.
         """
         if word_timestamps:
-            self._decoder.check_word_times("word_timestamps")
+            self.check_word_times("word_timestamps")
         pieces = self._record(request, 1, self._spelling if word_timestamps else None).pieces
         with Progress("decode", len(pieces), "segment", self.progress) as shown:
             outcomes = self._decode_pieces(pieces, shown)

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sap2.pipeline.subtitles import Layout, cut_cues, format_transcript
-from sap2.pipeline.types import Segment, Transcript
+from sap2.errors import InputError
+from sap2.pipeline.cues import Cue, Layout, cut_cues
+from sap2.pipeline.subtitles import format_transcript
+from sap2.pipeline.types import Segment, Transcript, Word
+from sap2.pipeline.words import find_words
 
 
 def segment(text, start=0.0, end=30.0, picked=()):
@@ -35,7 +38,7 @@ def test_a_long_segment_becomes_cues_of_seven_seconds_and_two_lines():
 
 
 def test_a_short_segment_is_one_cue():
-    assert cut_cues(segment("hi emily", 1.0, 2.5), Layout()) == [(1.0, 2.5, "hi emily")]
+    assert cut_cues(segment("hi emily", 1.0, 2.5), Layout()) == [Cue(1.0, 2.5, "hi emily")]
     assert cut_cues(segment("  "), Layout()) == []
 
 
@@ -83,3 +86,80 @@ def test_keywords_are_marked_in_vtt_where_that_is_asked_for():
 @pytest.mark.parametrize("format", ["txt", "json"])
 def test_text_and_json_have_whole_segments(format):
     assert " ".join(LONG.split()) in " ".join(written(LONG, format).split())
+
+
+def timed(*words, text=None, **fields):
+    """A segment of words (text, start, end), and a transcript of it."""
+    words = [Word(*word) for word in words]
+    said = text or " ".join(word.text for word in words)
+    one = Segment(words[0].start, words[-1].end, said, 2, fields.get("picked", []), [], 1, {}, [], words)
+    return Transcript.from_segments("a talk.wav", [one], fields.get("seconds", 60.0))
+
+
+def even_words(text, seconds=0.3, gap=0.1):
+    return [
+        (word, n * (seconds + gap), n * (seconds + gap) + seconds, None, None) for n, word in enumerate(text.split())
+    ]
+
+
+def test_cues_follow_the_words():
+    transcript = timed(*even_words(LONG))
+    words = transcript.segments[0].words
+    cues = cut_cues(transcript.segments[0], Layout())
+    assert [word for cue in cues for word in cue.words] == words and len(cues) > 3
+    assert all(cue.start == cue.words[0].start and cue.end == cue.words[-1].end for cue in cues)
+    assert all(cue.text.split() == [word.text for word in cue.words] for cue in cues)
+
+
+def test_cues_end_with_phrases():
+    text = "now this is the first of the two short phrases, and here is the other one that is not so much longer."
+    assert [c.text.replace("\n", " ") for c in cut_cues(timed(*even_words(text)).segments[0], Layout())] == [
+        "now this is the first of the two short phrases,",
+        "and here is the other one that is not so much longer.",
+    ]
+
+
+def test_a_cue_stays_until_it_can_be_read():
+    fast = timed(*even_words("seventeen letters are read in a second", 0.05, 0.01), ("bye", 9.0, 9.2), seconds=9.4)
+    written = format_transcript(fast, "srt", Layout(max_line_width=40, max_line_count=1))
+    assert "00:00:00,000 --> 00:00:02,235\nseventeen letters" in written  # 38 letters
+    assert "00:00:09,000 --> 00:00:09,400\nbye" in written  # where the recording ends
+
+
+def test_each_word_is_underlined_while_it_is_said():
+    said = [("hi", 0.5, 0.8), ("Bob", 1.0, 1.5), ("Smith's", 1.5, 2.0), ("<dog>", 2.2, 3.0)]
+    transcript = timed(*said, picked=["Bob Smith"])
+    layout = Layout(mark_keywords=True, highlight_words=True)
+    assert format_transcript(transcript, "vtt", layout).split("\n\n")[1:] == [
+        "00:00:00.500 --> 00:00:00.800\n<u>hi</u> <b>Bob Smith</b>'s &lt;dog&gt;",
+        "00:00:00.800 --> 00:00:01.000\nhi <b>Bob Smith</b>'s &lt;dog&gt;",
+        "00:00:01.000 --> 00:00:01.500\nhi <u><b>Bob</b></u><b> Smith</b>'s &lt;dog&gt;",
+        "00:00:01.500 --> 00:00:02.000\nhi <b>Bob </b><u><b>Smith</b>'s</u> &lt;dog&gt;",
+        "00:00:02.000 --> 00:00:02.200\nhi <b>Bob Smith</b>'s &lt;dog&gt;",
+        "00:00:02.200 --> 00:00:03.000\nhi <b>Bob Smith</b>'s <u>&lt;dog&gt;</u>\n",
+    ]
+    assert "\nhi Bob <u>Smith's</u> <dog>\n" in format_transcript(transcript, "srt", layout)
+
+
+def test_ctm_has_a_line_for_each_word():
+    words = [("hi", 0.5, 0.8, 0.25, None), ("Bob", 1.0, 1.5, None, None)]
+    assert format_transcript(timed(*words), "ctm") == "a_talk 1 0.500 0.300 hi 0.2500\na_talk 1 1.000 0.500 Bob\n"
+    with pytest.raises(InputError, match="the transcript has no times of words; allowed: one that was made with"):
+        written("hi", "ctm")
+
+
+@given(st.lists(st.text("ab.-> 王\n", min_size=1, max_size=60), max_size=4), st.booleans())
+def test_subtitles_of_words_lose_nothing_whatever_is_said(texts, highlight):
+    """Also with words that are longer than a line, and arrows in them."""
+    text = " ".join(texts)
+    places = find_words(text)
+    words = [Word(text[a:b], n * 0.3, n * 0.3 + 0.2) for n, (a, b) in enumerate(places)]
+    one = Segment(0.0, 99.0, text, 0, [], [], 1, {}, [], words)
+    cues = cut_cues(one, Layout(max_line_width=10))
+    assert "".join("".join(cue.text.split()) for cue in cues) == "".join(text.replace("-->", "->").split())
+    assert [word for cue in cues for word in cue.words] == words
+    layout = Layout(max_line_width=10, highlight_words=highlight)
+    srt = format_transcript(Transcript.from_segments("a", [one], 99.0), "srt", layout)
+    arrows = [line.split(" --> ") for line in srt.splitlines() if " --> " in line]
+    edges = [edge for pair in arrows for edge in pair]
+    assert edges == sorted(edges)

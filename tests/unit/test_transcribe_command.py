@@ -80,7 +80,7 @@ def test_the_format_may_be_said_where_no_suffix_says_it(heard, talks, tmp_path, 
     [
         (
             ["{0}", "--output", "talk.doc"],
-            "allowed: a name that ends with .txt, .json, .srt, .vtt, or --format",
+            "allowed: a name that ends with .txt, .json, .srt, .vtt, .ctm, or --format",
         ),
         (["{0}", "--output", "a.srt", "--format", "vtt"], "a.srt and --format vtt contradict each other"),
         (["{0}", "{1}", "--output", "a.srt"], "--output is for one recording; allowed for several: --output-dir"),

@@ -78,3 +78,20 @@ def test_long_recordings_have_times_that_never_go_back(transcriber, talk):
     assert len(transcript.segments) > 2
     words = [word for segment in transcript.segments for word in segment.words]
     assert all(after.start >= before.end for before, after in itertools.pairwise(words))
+
+
+@pytest.mark.parametrize("arguments", [["--format", "ctm"], ["--highlight-words", "--format", "srt"]])
+def test_what_needs_times_of_words_is_refused_where_there_are_none(tiny, wavs, capsys, arguments):
+    assert sap2("transcribe", wavs[2], "--model", tiny, *arguments) == 2
+    printed = capsys.readouterr()
+    assert f"{' '.join(arguments[:2]) if 'ctm' in arguments else arguments[0]} needs a spotter" in printed.err
+    assert printed.out == ""
+
+
+def test_the_command_writes_ctm_and_highlighted_words(wavs, tmp_path):
+    shipped = ["--model", "sap2-tiny", "--asr-adapter", "sap2-tiny-asr"]
+    for name, arguments in (("out.ctm", []), ("out.vtt", ["--highlight-words"])):
+        assert sap2("transcribe", wavs[0], *shipped, "--output", tmp_path / name, *arguments) == 0
+    lines = [line.split() for line in (tmp_path / "out.ctm").read_text().splitlines()]
+    assert lines and all(line[:2] == ["utt0", "1"] for line in lines)
+    assert (tmp_path / "out.vtt").read_text().count("<u>") == len(lines)
