@@ -16,6 +16,7 @@ from sap2.pipeline.batching import plan_batches
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.pruners import PruneOptions
+from sap2.pipeline.requests import as_recording, checked_keywords, shown_keywords
 from sap2.pipeline.segmentation import Cutting, cut_at_pauses
 from sap2.pipeline.stages import SPELLINGS, plan_stages, spelled_text
 from sap2.pipeline.types import Request, Segment, Transcript
@@ -257,8 +258,8 @@ class Transcriber:
         audio, rate = request.audio, self.sampling_rate
         is_path = isinstance(audio, (str, os.PathLike))
         id = request.id or (os.fspath(audio) if is_path else f"audio {number}")
-        keywords = _checked(request.keywords, id)
-        samples = open_recording(audio, rate) if is_path else _as_recording(audio, id)
+        keywords = checked_keywords(request.keywords, id)
+        samples = open_recording(audio, rate) if is_path else as_recording(audio, id)
         if not len(samples):
             raise InputError(f"{id}: the audio is empty")
         spans = cut_at_pauses(samples, rate, self.cutting, self._detect)
@@ -279,7 +280,7 @@ class Transcriber:
         pieces = []
         for first, last in spans:
             start, end = first / self.sampling_rate, last / self.sampling_rate
-            offered = clean_keywords([*keywords, *_shown(slides, start, end, id)])
+            offered = clean_keywords([*keywords, *shown_keywords(slides, start, end, id)])
             job = self._job(id, samples, (first, last), offered)
             pieces.append(Piece(job._replace(word_spelling=spelling), start, end))
         return pieces
@@ -331,28 +332,3 @@ class Transcriber:
             cut_off=outcome.cut_off,
             words=None if outcome.words is None else [word.later(start) for word in outcome.words],
         )
-
-
-def _shown(slides: Iterable[TimedKeywords], start: float, end: float, id: str) -> Iterator[str]:
-    """The keywords of everything on screen between start and end."""
-    for slide in slides:
-        if slide.start < end and (slide.end is None or slide.end > start):
-            yield from _checked(slide.keywords, id)
-
-
-def _checked(keywords: Sequence[str], id: str) -> Sequence[str]:
-    if isinstance(keywords, str) or not all(isinstance(keyword, str) for keyword in keywords):
-        raise InputError(f"{id}: keywords are {keywords!r:.80}; allowed: a list of texts")
-    return keywords
-
-
-def _as_recording(samples: np.ndarray, id: str) -> Recording:
-    samples = np.asarray(samples)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise InputError(
-            f"{id}: audio of shape {samples.shape} and type {samples.dtype}; allowed: (samples,) floating point"
-        )
-    recording = Recording(samples)
-    if not all(np.isfinite(block).all() for block in recording.blocks()):
-        raise InputError(f"{id}: the audio holds samples that are not finite numbers")
-    return recording
