@@ -1,4 +1,4 @@
-"""A picture of a report page, such as docs/images/report.png.
+"""A picture of a page of sap2 score or sap2 explain, such as docs/images/report.png.
 
     make quickstart
     python eval/picture.py runs/quickstart/report.html docs/images/report.png
@@ -39,7 +39,7 @@ def take_picture(page: Path, picture: Path, width: int = 1240, height: int = 150
     if browser is None:
         raise InputError(f"no browser: none of {', '.join(BROWSERS)} is in PATH")
     if not page.is_file():
-        raise InputError(f"{page} does not exist; allowed: a page of sap2 score --html")
+        raise InputError(f"{page} does not exist; allowed: a page of sap2 score --html or sap2 explain --html")
     with sync_playwright() as running:
         chromium = running.chromium.launch(executable_path=browser, args=list(FLAGS), timeout=30_000)
         view = chromium.new_page(viewport={"width": width, "height": height})
@@ -50,7 +50,7 @@ def take_picture(page: Path, picture: Path, width: int = 1240, height: int = 150
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = Parser(prog="picture.py", description=__doc__)
-    parser.add_argument("page", type=Path, help="page of sap2 score --html")
+    parser.add_argument("page", type=Path, help="page of sap2 score or explain --html")
     parser.add_argument("picture", type=Path, help="the PNG file to write")
     parser.add_argument("--width", type=positive, default=1240, help="pixels (default: %(default)s)")
     parser.add_argument("--height", type=positive, default=1500, help="pixels (default: %(default)s)")
