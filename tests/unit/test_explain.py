@@ -29,9 +29,9 @@ HOSTILE = "</script><img src=x onerror=alert(1)>&<b>"
 
 @pytest.fixture(scope="module")
 def transcriber():
-    return Transcriber(
-        "sap2-tiny", asr_adapter="sap2-tiny-asr", prune=PruneOptions(pruner="spot"), max_segment_seconds=3, device="cpu"
-    )
+    """It tells the model the two likeliest keywords, however likely."""
+    prune = PruneOptions(pruner="spot", prune_top=2, prune_threshold=0.0)
+    return Transcriber("sap2-tiny", asr_adapter="sap2-tiny-asr", prune=prune, max_segment_seconds=3, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_effect_of_a_keyword_is_the_difference_of_two_forced_passes(explanat
     heard = decoder.encoder.hear(one.job.load(), "talk")
     reply = decoder.encoder.tokenizer("now wailtol", add_special_tokens=False)["input_ids"]
     written = [keyword.lower() for keyword in one.outcome.reading.picked]
-    assert {"wailtal", "wailtol"} <= set(written)
+    assert {"wailtal", "wailtol"} == set(written)
 
     def plain(keywords):
         prompt = decoder.encoder.prompt(stage_content("asr", keywords), decoder.loaded.systems["asr"], heard.tokens)
@@ -92,8 +92,8 @@ def test_the_list_says_what_was_told_ranked_and_written(explanation):
     by_name = {keyword.text: keyword for keyword in explanation.segments[0].keywords}
     assert set(by_name) == set(KEYWORDS)
     spoken, unspoken = by_name["Wailtol"], by_name["Krapix"]
-    assert spoken.told and spoken.written and spoken.rank == 1 and spoken.probability > 0.9
-    assert not unspoken.told and not unspoken.written and unspoken.probability < 0.5
+    assert spoken.told and spoken.written and spoken.rank == 1
+    assert not unspoken.told and not unspoken.written and unspoken.probability < spoken.probability / 10
     assert spoken.salience > unspoken.salience and spoken.pooled is None, "the shipped model pools by salience"
 
 
