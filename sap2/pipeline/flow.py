@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import torch
 from sap2.errors import EngineError, InputError
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.batching import by_halves, result_of
+from sap2.pipeline.clock import SharedClock
 from sap2.pipeline.engines.base import ConcurrentEngine, EmbeddedPrompt, Reply
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Prompt
@@ -35,44 +35,6 @@ AHEAD = 2
 """Batches whose audio is read and waits to be heard."""
 BATCHES_IN_FLIGHT = 8
 """So many batches' worth of utterances are with the engine at most; what the tower made of them is kept meanwhile."""
-
-
-class SharedClock:
-    """Time shared equally among those who are in it, as an engine shares itself among its requests.
-
-    Attributes:
-        idle: seconds in which nobody was in it, between the first and the last.
-    """
-
-    def __init__(self) -> None:
-        self.idle = 0.0
-        self._now = 0.0
-        self._users = 0
-        self._since: float | None = None
-        self._lock = threading.Lock()
-
-    def enter(self) -> float:
-        """The clock's time, to be given back to :meth:`leave`."""
-        with self._lock:
-            self._tick()
-            self._users += 1
-            return self._now
-
-    def leave(self, entered: float) -> float:
-        """Seconds that fell to one who entered then."""
-        with self._lock:
-            self._tick()
-            self._users -= 1
-            return self._now - entered
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        passed = 0.0 if self._since is None else now - self._since
-        self._since = now
-        if self._users:
-            self._now += passed / self._users
-        else:
-            self.idle += passed
 
 
 @dataclasses.dataclass(eq=False)

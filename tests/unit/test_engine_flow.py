@@ -15,9 +15,9 @@ from sap2.audio import load_samples
 from sap2.errors import EngineError, InputError
 from sap2.pipeline import flow, worker
 from sap2.pipeline.asking import Hearing
+from sap2.pipeline.clock import SharedClock
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.transformers import TransformersEngine
-from sap2.pipeline.flow import SharedClock
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.pruners import PruneOptions, RankedKeyword
 from sap2.pipeline.run import PipelineOptions, run_pipeline
