@@ -75,6 +75,13 @@ def add_model_arguments(parser: argparse.ArgumentParser, model_required: bool = 
         help="case of the keywords as the model is told them (default: case and punctuation of its training, where "
         "known; keep: as they stand)",
     )
+    decoding.add_argument(
+        "--guard-leaks",
+        type=true_or_false,
+        default=True,
+        metavar="BOOL",
+        help="decode replies that look like the list, or are far too short, again without it (default: true)",
+    )
     model.add_argument(
         "--torch-dtype",
         choices=("bfloat16", "float16", "float32"),

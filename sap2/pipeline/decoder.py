@@ -13,6 +13,7 @@ from sap2.pipeline.batching import by_halves, read_ahead
 from sap2.pipeline.engines.base import ConcurrentEngine, Engine
 from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.flow import Flow
+from sap2.pipeline.guard import LeakGuard
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.pruners import PruneOptions, Pruner, make_pruner
@@ -38,6 +39,8 @@ class Decoder:
         engine: generates; None: ``generate`` of transformers.
         prune: how stage one is done, and its bank, which is read here; None: the model is asked.
         pruner: stage one, in place of that of ``prune``.
+        guard_leaks: decode replies that look like the list again without it (:mod:`sap2.pipeline.leaks`); those that
+            :meth:`speak` hands out in pieces stay.
 
     Attributes:
         bank: the terms that are looked for in every utterance, or None.
@@ -59,6 +62,7 @@ class Decoder:
         engine: Engine | None = None,
         prune: PruneOptions | None = None,
         pruner: Pruner | None = None,
+        guard_leaks: bool = True,
     ):
         self.loaded = loaded
         self.stages = tuple(stages)
@@ -72,6 +76,7 @@ class Decoder:
         self.listening = list(loaded.systems)[-1]
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
         self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.listening, self.bank)
+        self._guard = LeakGuard(self._asker, self.stages, guard_leaks)
         self._timer = WordTimer(self.listening)
         self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
 
@@ -110,6 +115,7 @@ class Decoder:
         for stage in self.stages:
             start, heard = time.perf_counter(), hearing.seconds
             self._run_stage(stage, hearing, utterances)
+            self._guard.check(stage, hearing, utterances)
             seconds[stage] = time.perf_counter() - start - (hearing.seconds - heard)
         self._timer.add(hearing, list(enumerate(utterances)))
         seconds["audio"] = hearing.seconds
@@ -183,7 +189,7 @@ class Decoder:
         self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int
     ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
         assert isinstance(self.engine, ConcurrentEngine)
-        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner, self._timer)
+        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner, self._guard, self._timer)
         for done in flow.run(batches, prepare, workers):
             self.engine_idle_seconds = flow.clock.idle
             yield done

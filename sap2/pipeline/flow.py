@@ -23,6 +23,8 @@ from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.batching import by_halves, result_of
 from sap2.pipeline.clock import SharedClock
 from sap2.pipeline.engines.base import ConcurrentEngine, EmbeddedPrompt, Reply
+from sap2.pipeline.guard import LeakGuard
+from sap2.pipeline.leaks import Suspicion
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Prompt
 from sap2.pipeline.pruners import AskingPruner, Pruner
@@ -41,7 +43,8 @@ BATCHES_IN_FLIGHT = 8
 class _Journey:
     """One utterance under way: its item in the run, its audio (a row of a hearing), the stage that it is in.
 
-    ``heard`` is what stage one found without the model, where it asks the model as well.
+    ``heard`` is what stage one found without the model, where it asks the model as well. ``suspicion``: the last
+    stage's reply may be a leak, and the stage is asked again without the list.
     """
 
     item: Any
@@ -52,6 +55,7 @@ class _Journey:
     seconds: dict[str, float] = dataclasses.field(default_factory=lambda: {"audio": 0.0})
     tower_runs: int = 0
     heard: list[Pruning] = dataclasses.field(default_factory=list)
+    suspicion: Suspicion | None = None
 
     def spend(self, kind: str, seconds: float) -> None:
         self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
@@ -80,6 +84,7 @@ class Flow:
         asker: writes prompts.
         engine: generates.
         pruner: stage one.
+        guard: against leaks.
         timer: of words, in the end.
 
     Attributes:
@@ -93,6 +98,7 @@ class Flow:
         asker: Asker,
         engine: ConcurrentEngine,
         pruner: Pruner,
+        guard: LeakGuard,
         timer: WordTimer,
     ):
         self._loaded = loaded
@@ -100,6 +106,7 @@ class Flow:
         self._stages = tuple(stages)
         self._asker = asker
         self._pruner = pruner
+        self._guard = guard
         self._timer = timer
         self._asking = cast(AskingPruner, pruner)  # where it asks the model
         self.clock = SharedClock()
@@ -167,18 +174,28 @@ class Flow:
             except EngineError as error:
                 self._died = error
                 continue
-            stage = self._stages[journey.stage]
-            journey.spend(stage, seconds)
-            journey.utterance.note(stage, reply)
-            if stage == PRUNE:
-                journey.utterance.take_pruning(self._asking.read(reply, journey.utterance.keywords, journey.heard))
-            else:
-                journey.utterance.take_reading(read_reply(stage, reply.text, journey.utterance.keywords))
-            journey.stage += 1
+            journey.spend(self._stages[journey.stage], seconds)
+            self._read(journey, reply)
             groups.setdefault((id(journey.hearing), journey.stage), []).append(journey)
         for journeys in groups.values():
             done += self._enter(journeys)
         return done
+
+    def _read(self, journey: _Journey, reply: Reply) -> None:
+        """Take a reply; the stage is done, or it is asked once more without the list."""
+        stage, utterance = self._stages[journey.stage], journey.utterance
+        if journey.suspicion is not None:
+            self._guard.settle(stage, utterance, journey.suspicion, reply)
+            journey.suspicion = None
+        else:
+            utterance.note(stage, reply)
+            if stage == PRUNE:
+                utterance.take_pruning(self._asking.read(reply, utterance.keywords, journey.heard))
+            else:
+                utterance.take_reading(read_reply(stage, reply.text, utterance.keywords))
+            journey.suspicion = self._guard.suspect(stage, utterance)
+        if journey.suspicion is None:
+            journey.stage += 1
 
     def _enter(self, journeys: Sequence[_Journey]) -> Done:
         """Send utterances that were heard together into their stage, or out where there is none any more."""
@@ -221,7 +238,8 @@ class Flow:
         start = time.perf_counter()
         for journey in journeys:
             try:
-                asked.append((journey, self._asker.prompt(stage, journey.utterance)))
+                writer = self._asker if journey.suspicion is None else self._guard
+                asked.append((journey, writer.prompt(stage, journey.utterance)))
             except InputError as error:
                 done.append((journey.item, error))
 

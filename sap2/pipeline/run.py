@@ -43,6 +43,7 @@ class PipelineOptions:
         pruner, prune_top, prune_threshold, term_bank: see :class:`sap2.pipeline.pruners.PruneOptions`.
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training.
+        guard_leaks: decode replies that look like the list again without it (:mod:`sap2.pipeline.leaks`).
         num_workers: threads that read audio ahead.
         overwrite: start afresh instead of going on with what ``result_path`` holds.
         engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`.
@@ -68,6 +69,7 @@ class PipelineOptions:
     term_bank: str | None = None
     truncate_audio: bool = False
     case: str | None = None
+    guard_leaks: bool = True
     num_workers: int = 4
     overwrite: bool = False
     engine: str = "transformers"
@@ -97,6 +99,7 @@ class PipelineOptions:
             **{name: getattr(self, name) for name in names},
             **({name: getattr(self, name) for name in _PRUNING} if self.prune_options().names() else {}),
             **{f"{name}_weights": weights_fingerprint(getattr(self, name)) for name in names[:3]},
+            **({} if self.guard_leaks else {"guard_leaks": False}),
             **({} if self._is_exact() else {"engine": likely_engine(self.engine)}),
         }
 

@@ -77,6 +77,7 @@ class Transcriber:
             network, or the energy where that cannot be loaded.
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training,
             where the checkpoint says it.
+        guard_leaks: decode segments whose reply looks like the list again without it (:mod:`sap2.pipeline.leaks`).
         spelling: of the keywords in the transcript: ``keywords`` (as in the list) or ``model`` (as it replied).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         progress: show on stderr how far it is: a bar on a terminal, else a line a minute.
@@ -103,6 +104,7 @@ class Transcriber:
         max_segment_seconds: float | None = None,
         vad: str | None = None,
         case: str | None = None,
+        guard_leaks: bool = True,
         spelling: str = "keywords",
         torch_dtype: str | None = None,
         attn_impl: str | None = None,
@@ -120,7 +122,9 @@ class Transcriber:
         self._detect = choose_detector(vad)
         given = (os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
         loaded, opened = open_engine(engine, *given, engine_args)
-        self._decoder = Decoder(loaded, plan.stages, max_new_tokens, engine=opened, case=case, prune=prune)
+        self._decoder = Decoder(
+            loaded, plan.stages, max_new_tokens, engine=opened, case=case, prune=prune, guard_leaks=guard_leaks
+        )
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
         self.progress = progress
@@ -330,5 +334,6 @@ class Transcriber:
             audio_tower_runs=outcome.audio_tower_runs,
             seconds=outcome.seconds,
             cut_off=outcome.cut_off,
+            leak=None if outcome.leak is None else outcome.leak._asdict(),
             words=None if outcome.words is None else [word.later(start) for word in outcome.words],
         )

@@ -74,6 +74,8 @@ class Segment:
         seconds: computing time by stage; a batch's time is shared equally among its pieces.
         cut_off: stages whose reply reached ``max_new_tokens``.
         words: of the text, in order; None where they were not asked for.
+        leak: of a segment that was decoded again without the list: the ``reason``, the first ``reply``, and whether it
+            was ``replaced`` (:mod:`sap2.pipeline.leaks`); None of any other.
     """
 
     start: float
@@ -86,11 +88,14 @@ class Segment:
     seconds: dict[str, float]
     cut_off: list[str]
     words: list[Word] | None = None
+    leak: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object; without words where they were not asked for."""
         fields = dataclasses.asdict(self)
         words = fields.pop("words")
+        if self.leak is None:
+            del fields["leak"]
         return fields if words is None else {**fields, "words": [word.to_dict() for word in self.words or []]}
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sap2.pipeline.engines.base import Reply
+from sap2.pipeline.leaks import Leak
 from sap2.pipeline.prompting import Heard, Prompt
 from sap2.pipeline.stages import Reading
 from sap2.pipeline.types import Word
@@ -78,6 +79,8 @@ class Utterance:
         replies: what the model said, by stage; of a pruner that does not ask it, what it would have said.
         cut_off: stages whose reply reached the limit of tokens.
         words: of the text with their times in the audio, where the job asks for them; ``word_seconds`` of computing.
+        told: the keywords of the last question.
+        leak: the reply that was decoded again without the list (:mod:`sap2.pipeline.leaks`).
     """
 
     job: Job
@@ -92,6 +95,8 @@ class Utterance:
     cut_off: list[str] = dataclasses.field(default_factory=list)
     words: list[Word] | None = None
     word_seconds: float = 0.0
+    told: Sequence[str] = ()
+    leak: Leak | None = None
 
     def note(self, stage: str, reply: Reply) -> None:
         """Keep what the model said."""
@@ -108,6 +113,7 @@ class Utterance:
 
     def take_reading(self, reading: Reading) -> None:
         """Go on with what a reply of another stage says."""
+        self.told = self.keywords
         self.text, self.keywords = reading.text, reading.picked
         self.unlisted = [*self.unlisted, *reading.unlisted]
 
@@ -123,6 +129,7 @@ class Utterance:
             cut_off=self.cut_off,
             audio_seconds=self.heard.seconds,
             words=self.words,
+            leak=self.leak,
         )
 
 
@@ -139,6 +146,7 @@ class Outcome(NamedTuple):
         cut_off: stages whose reply reached the limit of tokens.
         audio_seconds: length of the audio.
         words: with their times in the audio, where the job asked for them.
+        leak: the reply that was decoded again without the list, and whether it was replaced.
     """
 
     replies: dict[str, str]
@@ -150,3 +158,4 @@ class Outcome(NamedTuple):
     cut_off: list[str]
     audio_seconds: float
     words: list[Word] | None = None
+    leak: Leak | None = None

@@ -53,6 +53,7 @@ class Worker:
             engine=engine,
             case=options.case,
             prune=options.prune_options(),
+            guard_leaks=options.guard_leaks,
         )
         if self.decoder.bank is not None and rank.is_first:
             print(f"{options.term_bank}: {self.decoder.bank}", file=sys.stderr)
@@ -149,4 +150,5 @@ def result_row(item: Item, outcome: Outcome) -> Row:
         "audio_seconds": round(outcome.audio_seconds, 3),
         "audio_tower_runs": outcome.audio_tower_runs,
         "seconds": outcome.seconds,
+        **({} if outcome.leak is None else {"leak": outcome.leak._asdict()}),
     }
