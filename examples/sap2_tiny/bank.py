@@ -1,4 +1,7 @@
-"""A bank of 10,000 names of the training talks: ``python examples/sap2_tiny/bank.py UTTERANCES BANK``."""
+"""A bank of 10,000 names of talks: ``python examples/sap2_tiny/bank.py BANK UTTERANCES [UTTERANCES …]``.
+
+Of the names of the first file all are in it, then those of the next, in an order of chance.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,27 @@ from sap2.rowfiles import read_rows
 TERMS = 10_000
 
 
-def write_bank(source: str, bank: str) -> None:
+def write_bank(bank: str, sources: Sequence[str]) -> None:
     """Write names that the utterances' lists hold, in an order of chance."""
-    names = sorted({keyword for _, row in read_rows(source) for keyword in row["keywords"]})
-    random.Random(3).shuffle(names)
-    Path(bank).write_text("\n".join(names[:TERMS]) + "\n", encoding="utf-8")
+    draw, names = random.Random(3), dict[str, None]()
+    for source in sources:
+        listed = sorted({keyword for _, row in read_rows(source) for keyword in row["keywords"]})
+        draw.shuffle(listed)
+        names.update(dict.fromkeys(listed))
+    chosen = list(names)[:TERMS]
+    draw.shuffle(chosen)
+    Path(bank).write_text("\n".join(chosen) + "\n", encoding="utf-8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("source", metavar="UTTERANCES", help="with their lists")
     parser.add_argument("bank", metavar="BANK", help="the file to write")
+    parser.add_argument("sources", metavar="UTTERANCES", nargs="+", help="with their lists")
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the bank."""
-    write_bank(args.source, args.bank)
+    write_bank(args.bank, args.sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.."
 NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
+SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
@@ -64,13 +65,17 @@ done
 
 say "5. the spotter alone, and stage two on what it picks: from lists of 8 to 500 names, and from a bank of 10,000"
 [ -d "$RUN/spotter" ] || python examples/sap2_tiny/spotter.py "$RUN/sap2-tiny" "$RUN/train-25.jsonl" "$RUN/spotter" \
-    --adapter "$RUN/sap2-tiny-asr" --steps 2000
+    --adapter "$RUN/sap2-tiny-asr" --steps "$SPOT"
 utterances dev 5
-[ -f "$RUN/bank.txt" ] || python examples/sap2_tiny/bank.py "$RUN/train-25.jsonl" "$RUN/bank.txt"
+[ -f "$RUN/bank.txt" ] || python examples/sap2_tiny/bank.py "$RUN/bank.txt" "$RUN/train-25.jsonl"
+# with the homophones that the lists of other talks hold
+[ -f "$RUN/dev-bank.txt" ] || python examples/sap2_tiny/bank.py "$RUN/dev-bank.txt" "$RUN/dev-5.jsonl" "$RUN/train-25.jsonl"
 calibrate() { # ADAPTER; probabilities, on talks that were not trained on
-    sap2 calibrate --model "$RUN/sap2-tiny" --asr-adapter "$1" --val-dataset "$RUN/dev-5.jsonl" --term-bank "$RUN/bank.txt"
+    [ -f "$1/pruner.json" ] && [ "$1/pruner.json" -nt "$1/adapter_model.safetensors" ] && return
+    sap2 calibrate --model "$RUN/sap2-tiny" --asr-adapter "$1" --val-dataset "$RUN/dev-5.jsonl" \
+        --term-bank "$RUN/dev-bank.txt"
 }
-[ -f "$RUN/spotter/pruner.json" ] || calibrate "$RUN/spotter"
+calibrate "$RUN/spotter"
 picked() { # NAME STAGES SEED FLAGS…: rows with what the spotter picks
     [ -f "$RUN/$1.rows.jsonl" ] && return
     python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows "$2" --block 12 --stages "$3" --tasks asr=1 \
@@ -83,13 +88,16 @@ picked near 2640 0.5:8-64,0.5:64-500 7
 picked wide 1800 1:8-64 8 --term-bank "$RUN/bank.txt"
 [ -f "$RUN/whole.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 1560 --block 12 \
     --stages 0.7:4-64,0.3:64-500 --tasks asr=0.6,plain=0.4 --seed 9 --output "$RUN/whole.jsonl"
-if [ ! -d "$RUN/sap2-tiny-asr-picked" ]; then
-    train picked 400 --model "$RUN/sap2-tiny" --adapters "$RUN/spotter" "${lora[@]}" --sap_window_size "$WINDOW" --sap_pooling salience \
+if [ ! -d "$RUN/reader" ]; then
+    train picked "$PICKED" --model "$RUN/sap2-tiny" --adapters "$RUN/spotter" "${lora[@]}" --sap_window_size "$WINDOW" --sap_pooling salience \
         --dataset "$RUN/near.rows.jsonl" "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" --dataset_shuffle true \
         --train_dataloader_shuffle true --sap_min_positions 64 --learning_rate 1e-3 --warmup_ratio 0.05 --seed 5
-    python examples/sap2_tiny/export.py "$RUN/picked/checkpoint-400" "$RUN/sap2-tiny-asr-picked"
-    calibrate "$RUN/sap2-tiny-asr-picked"
+    python examples/sap2_tiny/export.py "$RUN/picked/checkpoint-$PICKED" "$RUN/reader"
 fi
+# once more, through the projector that stage two has now
+[ -d "$RUN/sap2-tiny-asr-picked" ] || python examples/sap2_tiny/spotter.py "$RUN/sap2-tiny" "$RUN/train-25.jsonl" \
+    "$RUN/sap2-tiny-asr-picked" --adapter "$RUN/reader" --steps "$AGAIN"
+calibrate "$RUN/sap2-tiny-asr-picked"
 
 say "6. talks that nobody heard"
 MODEL=$RUN/sap2-tiny PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-picked bash examples/sap2_tiny/test.sh
