@@ -1,0 +1,40 @@
+// A recording with the microphone.
+
+export class Recorder {
+  constructor(button, finished, failed) {
+    this.button = button;
+    this.finished = finished;
+    this.failed = failed;
+    this.recorder = null;
+    button.hidden = !(navigator.mediaDevices && window.MediaRecorder);
+    button.addEventListener("click", () => this.toggle());
+  }
+
+  async toggle() {
+    if (this.recorder) { this.recorder.stop(); return; }
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    } catch (error) {
+      this.failed(`The microphone cannot be used: ${error.message}`);
+      return;
+    }
+    const parts = [];
+    this.recorder = new MediaRecorder(stream);
+    this.recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
+    this.recorder.addEventListener("stop", () => {
+      for (const track of stream.getTracks()) track.stop();
+      const type = this.recorder.mimeType || "audio/webm";
+      this.recorder = null;
+      this.shown(false);
+      this.finished(new File(parts, `recording.${type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm"}`, { type }));
+    });
+    this.recorder.start();
+    this.shown(true);
+  }
+
+  shown(on) {
+    this.button.setAttribute("aria-pressed", String(on));
+    this.button.textContent = on ? "End the recording" : "Record with the microphone";
+  }
+}
