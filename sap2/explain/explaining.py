@@ -12,6 +12,7 @@ import torch
 
 from sap2.errors import InputError
 from sap2.explain.forced import ForcedReply
+from sap2.explain.lists import told_keywords, without_each
 from sap2.explain.looking import Listening, Looks, listen, look, salience
 from sap2.explain.saliency import Told, by_gradients, by_perturbation, word_log_probs
 from sap2.explain.spans import SpelledReply, spell_reply, word_keywords
@@ -24,13 +25,10 @@ from sap2.explain.types import (
     Explanation,
 )
 from sap2.pipeline.engines.base import ConcurrentEngine
-from sap2.pipeline.stages import stage_content
 from sap2.pipeline.transcriber import Decoded, Transcriber
 from sap2.pipeline.types import Request
 from sap2.pipeline.words import find_words
 from sap2.progress import Progress
-from sap2.prompts import parse_keywords
-from sap2.rows import find_contexts
 from sap2.slides.sources import TimedKeywords
 
 GRADIENT_PASSES = 3
@@ -126,7 +124,7 @@ class _Segment:
         self._decoder, self._batch, self._options = transcriber.decoder, transcriber.batch_size, options
         self._decoded, self._reply, self._first, self._numbers = chosen
         self.words = [self._reply.words[number] for number in self._numbers]
-        self._told = _told(self._decoded)
+        self._told = told_keywords(self._decoded.outcome, self._decoded.job.keywords)
         self.forward = 2 + len(self._told) + options.masks if self.words else 0
         self.backward = len(self.words) * options.steps
         self.size = self._decoded.job.about_tokens + len(self._reply.ids)
@@ -164,7 +162,7 @@ class _Segment:
         with torch.no_grad():
             given = word_log_probs(forced.log_probs(forced.features[None]), self.words)[0].tolist()
         done(2)
-        without = self._without(forced, done)
+        without = without_each(forced, self._decoded.outcome.content, self.words, self._batch, done)
         silenced = by_perturbation(forced, self.words, self._options.masks, self._batch, done, self._options.seed)
         steps = self._options.steps
         gradients = by_gradients(forced, self.words, steps, self._batch, done) if steps else None
@@ -200,20 +198,6 @@ class _Segment:
             return [(None, None)] * len(self._reply.words)
         return [(word.start, word.end) for word in timed]
 
-    @torch.no_grad()
-    def _without(self, forced: ForcedReply, done: Told) -> list[np.ndarray]:
-        """Log probability of each word without each keyword of the list that was told, one forced pass for each."""
-        stage, written = forced.stage, _as_told(self._decoded.outcome.content)
-        system, tokens = self._decoder.loaded.systems[stage], forced.heard.tokens
-        lists = [written[:n] + written[n + 1 :] for n in range(len(written))]
-        prompts = [forced.encoder.prompt(stage_content(stage, rest), system, tokens) for rest in lists]
-        found: list[np.ndarray] = []
-        for start in range(0, len(prompts), self._batch):
-            part = prompts[start : start + self._batch]
-            found += list(word_log_probs(forced.log_probs_told(part), self.words).cpu().numpy())
-            done(len(part))
-        return found
-
     def _keywords(self, forced: ForcedReply, listening: Listening) -> list[ExplainedKeyword]:
         probabilities, offered = self._decoded.outcome.probabilities, self._decoded.job.keywords
         written = {keyword for keyword in self._texts()[1] if keyword is not None}
@@ -239,15 +223,3 @@ def _masses(looks: Looks, index: int) -> dict[str, float]:
     parts = {"speech": looks.speech[index].sum(), "keywords": looks.keywords[index].sum()}
     parts |= {"prompt": looks.prompt[index], "reply": looks.reply[index]}
     return {name: float(value) for name, value in parts.items()}
-
-
-def _as_told(content: str) -> list[str]:
-    """The keywords of a user's turn, as they stand there."""
-    return [keyword for context in find_contexts(content) for keyword in parse_keywords(context.body)]
-
-
-def _told(decoded: Decoded) -> list[str]:
-    """The keywords that the last stage was told, as the list writes them."""
-    written = _as_told(decoded.outcome.content)
-    names = {keyword.casefold(): keyword for keyword in (*decoded.job.keywords, *decoded.outcome.reading.picked)}
-    return [names.get(keyword.casefold(), keyword) for keyword in written]

@@ -19,6 +19,7 @@ RUN_THE_MODEL = {
     "eval.bench_search",
     "eval.bench_spotter",
     "eval.prune",
+    "eval.explain",
     "eval.noise",
     "eval.words",
     "eval.word_truth",
