@@ -199,7 +199,7 @@ def test_a_missing_test_set_and_a_mistyped_model_are_one_line(tiny, rows, tmp_pa
     expected = "--val_dataset gone.jsonl: no such file; allowed: rows or utterances, .jsonl, .json or .parquet\n"
     assert capsys.readouterr().err == f"sap2: error: {expected}"
     assert sap2("pipeline", "--val_dataset", path, "--model", "/no/model", *given) == 2
-    assert "model /no/model: not a folder, nor a name of the hub" in capsys.readouterr().err
+    assert "/no/model does not exist; allowed: a folder, a hub name" in capsys.readouterr().err
 
 
 def test_too_long_an_audio_is_cut_by_the_flag_that_its_refusal_names(tiny, tmp_path):
