@@ -5,7 +5,8 @@ A line of a bank is a term, with other ways to say it and a weight where they ar
     Wozniak|woz nee ack :2
     Kubernetes
 
-The term is looked for as it is written and in each of its other forms; what is found is the term as it is written. A
+The term is looked for as it is written, as it is said where it has digits, capitals or signs
+(:mod:`sap2.pruning.spoken`), and in each of its other forms; what is found is the term as it is written. A
 weight of 2 makes a term twice as likely as one without (its odds), 0.5 half as likely.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 from sap2.errors import InputError
 from sap2.model.search import Trie, build_trie
 from sap2.model.spotter import LONGEST_KEYWORD, SPACE, keyword_symbols, pad_spellings, spelling
+from sap2.pruning.spoken import spoken_forms
 from sap2.text import clean_keyword
 
 _WEIGHT = re.compile(r"\s:(\S+)$")
@@ -62,7 +64,8 @@ class TermBank:
         self.repeated = 0
         for term in terms:
             clean = clean_keyword(term.written)
-            spoken = [form for form in (clean, *map(clean_keyword, term.forms)) if keyword_symbols(form)]
+            given = (clean, *map(clean_keyword, term.forms), *spoken_forms(clean))
+            spoken = [form for form in given if keyword_symbols(form)]
             if not clean or not spoken:
                 self.unspelled.append(term.written)
                 continue
