@@ -9,5 +9,5 @@ PRUNERS = ("generate", "spot", "attend", "match")
 """What ``--pruner`` allows, alone or several joined by ``+``."""
 PRUNE_TOP = 8
 """Keywords that go on to stage two at most."""
-PRUNE_THRESHOLD = 0.05
+PRUNE_THRESHOLD = 0.1
 """Least probability of those."""

@@ -5,6 +5,7 @@ Notation: K terms, F forms of them (a term has one or more), T frames.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 
 from sap2.model.search import STEP, UNREACHED, best_paths
 from sap2.model.spans import best_spans
-from sap2.model.spotter import LETTER_WORTH, Spelled, pad_spellings
+from sap2.model.spotter import LETTER_WORTH, LONGEST_KEYWORD, Spelled, pad_spellings
 from sap2.pruning.bank import Term, TermBank
 from sap2.pruning.calibration import Calibration
 
@@ -132,9 +133,14 @@ def heard_in(frames: Spelled, index: int) -> Spelled:
 
 
 def list_bank(keywords: Sequence[str]) -> TermBank:
-    """A row's own list as a bank."""
+    """A row's own list as a bank; a warning names each keyword that is not looked for as it is written."""
     with torch.no_grad():
-        return TermBank(Term(keyword) for keyword in keywords)
+        bank = TermBank(Term(keyword) for keyword in keywords)
+    for keyword in bank.unspelled:
+        warnings.warn(f"keyword {keyword!r} has no letter and no digit, and is not looked for", stacklevel=2)
+    for keyword in bank.long:
+        warnings.warn(f"keyword {keyword!r} is looked for by its first {LONGEST_KEYWORD} letters", stacklevel=2)
+    return bank
 
 
 def merge_rankings(rankings: Sequence[Sequence[RankedKeyword]]) -> list[RankedKeyword]:

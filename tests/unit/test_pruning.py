@@ -97,6 +97,13 @@ def test_an_empty_list_has_an_empty_ranking():
     assert rank_spotted(heard("a"), [list_bank(["much too long for it"])], PLAIN) == []
 
 
+def test_keywords_that_are_not_looked_for_are_named():
+    with pytest.warns(UserWarning, match=r"'!\?' has no letter and no digit"):
+        assert rank_spotted(heard("emily"), [list_bank(["emily", "!?"])], PLAIN)[0].keyword == "emily"
+    with pytest.warns(UserWarning, match="is looked for by its first 48 letters"):
+        list_bank(["x" * 49])
+
+
 def test_a_ranking_has_an_end():
     names = [f"name{number}" for number in range(3 * RANKED)]
     ranked = rank_spotted(heard("name7"), [list_bank(names)], PLAIN)
