@@ -115,6 +115,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="decode part I of N, in a run of its own that knows of no other, into result.shardIofN.jsonl",
     )
+    parts.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="have workers of Ray decode: of a cluster (auto, HOST:PORT), or without ADDRESS of this machine",
+    )
+    parts.add_argument(
+        "--ray-actors",
+        type=positive,
+        metavar="N",
+        help="workers of Ray, which share the CPU cores (default: one for each GPU, or for each machine without any)",
+    )
     parts.add_argument("--merge", action="store_true", help="put the parts' results together by id; needs no model")
     audio.add_argument(
         *("--sap-truncate-audio", "--truncate-audio"),

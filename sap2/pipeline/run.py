@@ -16,6 +16,7 @@ from sap2.pipeline.items import BadRow, Item, read_items
 from sap2.pipeline.loading import read_settings, settled_dtype
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.ranks import Rank, join_ranks
+from sap2.pipeline.ray_run import check_ray, decode_with_ray
 from sap2.pipeline.report import PipelineReport
 from sap2.pipeline.results import ResultFiles, read_results
 from sap2.pipeline.shards import Shard, read_shards, write_merged
@@ -48,6 +49,8 @@ class PipelineOptions:
         overwrite: start afresh instead of going on with what ``result_path`` holds.
         engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`.
         engine_args: arguments of vLLM.
+        ray: address of the Ray cluster that decodes, ``local`` for one of this machine; None: this process does.
+        ray_actors: workers of the cluster; None: one for each GPU.
         shard: the part of the test set that is decoded (:mod:`sap2.pipeline.shards`); None: all of it.
     """
 
@@ -75,6 +78,8 @@ class PipelineOptions:
     engine: str = "transformers"
     engine_args: dict[str, Any] | None = None
     shard: Shard | None = None
+    ray: str | None = None
+    ray_actors: int | None = None
 
     def plan(self) -> StagePlan:
         """The stages and their adapters.
@@ -123,6 +128,10 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
             f"--val_dataset {options.val_dataset}: no such file; allowed: rows or utterances, .jsonl, .json or .parquet"
         )
     read_settings(options.model, plan.adapters)
+    if options.ray is not None:
+        check_ray(options)
+    elif options.ray_actors is not None:
+        raise InputError("--ray-actors says how many workers Ray starts; allowed: with --ray")
     found = list(read_items(options.val_dataset, plan.stages[0]))
     if not found:
         raise InputError(f"{options.val_dataset} has no rows")
@@ -164,7 +173,13 @@ def _run(
     )
     if rank.is_first:
         worker.fail(bad)
-    if len(done) < len(items):
+    left = [item for item in items if item.id not in done]
+    if left and options.ray is not None:
+        try:
+            decode_with_ray(options, left, worker)
+        except EngineError as error:
+            raise worker.died(error) from None
+    elif left:
         worker.load(options, rank)
         if options.engine == "auto" and rank.is_first:
             _settle_engine(options, worker.decoder.engine, files, begun=bool(done))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sap2.audio_urls import about_seconds, load_audio
 from sap2.errors import EngineError, InputError
@@ -16,7 +16,6 @@ from sap2.pipeline.fingerprints import row_fingerprint
 from sap2.pipeline.items import BadRow, Item
 from sap2.pipeline.ranks import Rank
 from sap2.pipeline.report import PipelineReport
-from sap2.pipeline.results import ResultFiles
 from sap2.pipeline.stages import ASR, stage_content
 from sap2.pipeline.utterances import Job, Outcome
 from sap2.progress import Progress
@@ -29,10 +28,20 @@ _LOOKED_AT = 256
 """Rows whose lengths are asked for together."""
 
 
+class Output(Protocol):
+    """Where results and errors go: the result files of this process, or what is sent back to it."""
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Results."""
+
+    def append_errors(self, rows: Sequence[Row]) -> None:
+        """Errors of rows."""
+
+
 class Worker:
     """The share of one rank."""
 
-    def __init__(self, files: ResultFiles, report: PipelineReport):
+    def __init__(self, files: Output, report: PipelineReport):
         self.files = files
         self.report = report
         self.written = 0
@@ -58,11 +67,13 @@ class Worker:
         if self.decoder.bank is not None and rank.is_first:
             print(f"{options.term_bank}: {self.decoder.bank}", file=sys.stderr)
 
-    def plan(self, items: Sequence[Item], options: PipelineOptions, report_errors: bool) -> list[list[Item]]:
+    def plan(
+        self, items: Sequence[Item], options: PipelineOptions, report_errors: bool, show: bool = True
+    ) -> list[list[Item]]:
         """Batches of the whole test set, the same in every rank, whatever is done already."""
         readable, lengths, bad = [], [], []
         encoder = self.decoder.encoder
-        for item, seconds in zip(items, self._lengths(items, options.num_workers), strict=True):
+        for item, seconds in zip(items, self._lengths(items, options.num_workers, show), strict=True):
             try:
                 if isinstance(seconds, Exception):
                     raise seconds
@@ -79,25 +90,31 @@ class Worker:
         batches = plan_batches(lengths, options.batch_size, options.max_batch_tokens)
         return [[readable[index] for index in batch] for batch in batches]
 
-    def _lengths(self, items: Sequence[Item], workers: int) -> Iterator[float | Exception]:
+    def _lengths(self, items: Sequence[Item], workers: int, show: bool) -> Iterator[float | Exception]:
         """Seconds of each audio, or the error in its place; many are asked for at a time, which may lie far away."""
         blocks = [items[start : start + _LOOKED_AT] for start in range(0, len(items), _LOOKED_AT)]
-        with Progress("plan", len(items)) as shown:
+        with Progress("plan", len(items), shown=show) as shown:
             for block in read_ahead(blocks, lambda item: about_seconds(item.audio), workers):
                 yield from block
                 shown.update(len(block))
 
     def decode(self, batches: Sequence[Sequence[Item]], workers: int, show: bool) -> None:
         """Decode and write batch by batch."""
-        start = time.perf_counter()
+        start, heard = time.perf_counter(), 0.0
         with Progress("decode", sum(map(len, batches)), shown=show) as shown:
             for batch in self.decoder.stream(batches, self._job, workers, shown):
                 results = [(item, outcome) for item, outcome in batch if isinstance(outcome, Outcome)]
-                self.files.append([result_row(item, outcome) for item, outcome in results])
-                self.written += len(results)
-                self.fail([_bad(item, error) for item, error in batch if isinstance(error, Exception)])
-                self.report.audio_seconds += sum(outcome.audio_seconds for _, outcome in results)
-                self.report.seconds = time.perf_counter() - start
+                bad = [_bad(item, error) for item, error in batch if isinstance(error, Exception)]
+                heard += sum(outcome.audio_seconds for _, outcome in results)
+                rows = [result_row(item, outcome) for item, outcome in results]
+                self.keep(rows, bad, heard, time.perf_counter() - start)
+
+    def keep(self, rows: Sequence[Row], bad: Sequence[BadRow], audio_seconds: float, seconds: float) -> None:
+        """Write results and errors; so much audio was decoded in so much time until now."""
+        self.files.append(rows)
+        self.written += len(rows)
+        self.fail(bad)
+        self.report.audio_seconds, self.report.seconds = audio_seconds, seconds
 
     def _job(self, item: Item) -> Job:
         rate = self.decoder.encoder.sampling_rate

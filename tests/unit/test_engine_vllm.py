@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from model_rows import ROWS
+from processes import name_of, offspring
 
 from sap2.audio import load_samples
 from sap2.errors import InputError
@@ -280,26 +281,6 @@ def start_and_wait(options, lines, arguments=None):
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.005)
     return process, log
-
-
-def offspring(pid):
-    """Processes below one, from the kernel's table."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            number, rest = stat.read_text().split(" (", 1)
-            parents[int(number)] = int(rest.rpartition(") ")[2].split()[1])
-        except OSError:
-            continue
-    found = [child for child, parent in parents.items() if parent == pid]
-    return [*found, *(below for child in found for below in offspring(child))]
-
-
-def name_of(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
 
 
 def check_goes_on(options, done, talks, tmp_path):
