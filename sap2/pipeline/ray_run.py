@@ -39,6 +39,7 @@ _BLOCK_BATCHES = 16  # of a block at most: what a death costs, and how seldom a 
 _BLOCKS_EACH = 4  # of a worker at least, so that all end at about the same time
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
+    "RAY_worker_niceness": "0",  # as a run without Ray: 15 is its default
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
@@ -78,7 +79,8 @@ def decode_with_ray(options: PipelineOptions, items: Sequence[Item], writer: Wor
         print(f"{options.term_bank}: {read_bank(options.term_bank)}", file=sys.stderr)
     left = {item.id: item for item in items}
     start, heard = time.perf_counter(), 0.0
-    with Progress("decode", len(items)) as shown, _cluster(options) as cluster:
+    # what Ray has to say of dead workers is not what the command prints
+    with Progress("decode", len(items)) as shown, contextlib.redirect_stdout(sys.stderr), _cluster(options) as cluster:
         # what kills its workers takes its block along, at first; then each row is alone
         for size in (cluster.block_size(len(items)), 1):
             for block in cluster.decode(list(left.values()), size):

@@ -9,7 +9,6 @@ import dataclasses
 import importlib.util
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from sap2.pipeline.worker import Worker
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed; .ci/ray-env"),
 ]
 MODEL = ("sap2-tiny", "sap2-tiny-prune", "sap2-tiny-asr")
@@ -71,9 +70,9 @@ def command_of(options):
 def start_and_wait(options):
     """The command, once a result is there; its processes, and the file that it prints to."""
     path, log = Path(options.result_path), Path(options.result_path).with_suffix(".log")
-    with log.open("w") as stream:
-        process = subprocess.Popen(command_of(options), stderr=stream, stdout=stream, cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 300
+    with log.open("w") as stderr, log.with_suffix(".out").open("w") as stdout:
+        process = subprocess.Popen(command_of(options), stderr=stderr, stdout=stdout, cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 500
     while not (path.exists() and path.stat().st_size):
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.01)
@@ -104,11 +103,12 @@ def test_a_killed_worker_changes_nothing(one, tmp_path):
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     done = len(rows_of(options.result_path))
-    assert process.wait(timeout=300) == 1  # two rows have no result
+    assert process.wait(timeout=500) == 1  # two rows have no result
     assert done < 39
     check_same(options, one)
-    said = log.read_text()
-    assert "41 rows, 2 failed" in said and len(re.findall(r"^(?!decode: )", said, re.M)) == 2, said
+    (said,) = log.with_suffix(".out").read_text().splitlines()
+    assert "41 rows, 2 failed" in said
+    assert "Traceback" not in log.read_text()
     wait_for_end(processes)
 
 
