@@ -12,7 +12,7 @@ import importlib.util
 import json
 import logging
 import os
-import secrets
+import socket
 import sys
 import time
 import warnings
@@ -35,6 +35,8 @@ LOCAL = "local"
 """The address that stands for a cluster of this machine, which lasts as long as the run."""
 RETRIES = 3
 """How often a block is sent again after the death of its worker."""
+RESTARTS = 20
+"""How often a worker is started again: it may lose its machine many times, but need not try to load for ever."""
 _BLOCK_BATCHES = 16  # of a block at most: what a death costs, and how seldom a worker waits for the next one
 _BLOCKS_EACH = 4  # of a worker at least, so that all end at about the same time
 _ENVIRONMENT = {
@@ -154,7 +156,7 @@ class Cluster(NamedTuple):
                 compute=self._pool(),
                 num_cpus=self.cpus,
                 num_gpus=self.gpus,
-                max_restarts=-1,
+                max_restarts=RESTARTS,
                 max_task_retries=RETRIES,
             )
             yield from answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
@@ -182,9 +184,10 @@ def _cluster(options: PipelineOptions) -> Iterator[Cluster]:
     """Connect to the cluster, or start one of this machine that ends with the block."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if options.ray == LOCAL and "RAY_AUTH_MODE" not in os.environ:
-        # its ports are open to the network: nobody else may send it work
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if options.ray == LOCAL:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # its ports are open to the network: nobody else may use them
+    else:
+        _check_address(str(options.ray))
     import ray
 
     given: dict[str, Any] = {"log_to_driver": debugging(), "logging_level": logging.ERROR}
@@ -194,12 +197,28 @@ def _cluster(options: PipelineOptions) -> Iterator[Cluster]:
         with _quiet():
             ray.init(address=options.ray, **given)
     except (ConnectionError, ValueError) as error:
-        raise InputError(f"--ray {options.ray}: no cluster there ({one_line(error):.200})") from None
+        raise InputError(
+            f"--ray {options.ray}: no cluster there ({one_line(error):.200}), or it wants a token (RAY_AUTH_MODE=token)"
+        ) from None
     try:
         _configure()
         yield _workers(options, ray.cluster_resources(), len([node for node in ray.nodes() if node["Alive"]]))
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nobody listens, which Ray would try for minutes.
+
+    Raises:
+        InputError: says what came instead.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=20).close()
+        except OSError as error:
+            raise InputError(f"--ray {address}: no cluster there ({one_line(error)})") from None
 
 
 def _configure() -> None:

@@ -89,7 +89,7 @@ def check_same(options, one):
 
 
 def wait_for_end(pids):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while any(map(name_of, pids)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not [name_of(pid) for pid in pids if name_of(pid)]
@@ -137,7 +137,10 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def cluster():
     """The address of a cluster that others use as well."""
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    helpers = Path(ray_decoders.__file__).parent
+    os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported
+    path = os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -170,6 +173,12 @@ def test_an_answer_that_ends_the_run_is_one_line(cluster, tmp_path, monkeypatch)
     for kind, error in [("refused", InputError), ("no engine", EngineError)]:
         with pytest.raises(error, match=r"^the reason$"):
             run_with(ray_decoders.Unwilling, cluster, tmp_path, monkeypatch, ["a", "b"], model=kind)
+
+
+def test_workers_that_never_live_are_one_line(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_run, "RESTARTS", 1)
+    with pytest.raises(EngineError, match=r"^Ray: .*died"):
+        run_with(ray_decoders.Stillborn, cluster, tmp_path, monkeypatch, ["a"])
 
 
 def test_no_cluster_at_an_address_is_one_line(tmp_path, monkeypatch):
