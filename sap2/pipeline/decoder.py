@@ -77,7 +77,7 @@ class Decoder:
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
         self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.listening, self.bank)
         self._guard = LeakGuard(self._asker, self.stages, guard_leaks)
-        self._timer = WordTimer(self.listening)
+        self._timer = WordTimer(self.listening, loaded.word_calibration(self.listening))
         self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
 
     def check_word_times(self, what: str) -> None:

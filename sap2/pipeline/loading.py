@@ -19,6 +19,7 @@ from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
 from sap2.pipeline.adapters import split_adapter
+from sap2.pipeline.confidence import WordCalibration
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
 from sap2.shipped import find_checkpoint, is_adapter
@@ -158,6 +159,11 @@ class LoadedModel:
         """What makes probabilities of the spotter's findings with that stage's adapter: its own, or the general one."""
         folder = self._folders.get(stage)
         return (Calibration.load(folder) if folder else None) or Calibration()
+
+    def word_calibration(self, stage: str) -> WordCalibration:
+        """What makes probabilities of what speaks for a word: the adapter's own, or the general one."""
+        folder = self._folders.get(stage)
+        return (WordCalibration.load(folder) if folder else None) or WordCalibration()
 
     @contextlib.contextmanager
     def use(self, stage: str) -> Iterator[SAP2Qwen2AudioForConditionalGeneration]:

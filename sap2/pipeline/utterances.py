@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sap2.pipeline.confidence import Evidence
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.leaks import Leak
 from sap2.pipeline.prompting import Heard, Prompt
@@ -78,9 +79,11 @@ class Utterance:
         text: the last reply, understood.
         replies: what the model said, by stage; of a pruner that does not ask it, what it would have said.
         cut_off: stages whose reply reached the limit of tokens.
-        words: of the text with their times in the audio, where the job asks for them; ``word_seconds`` of computing.
         told: the keywords of the last question.
         leak: the reply that was decoded again without the list (:mod:`sap2.pipeline.leaks`).
+        reply: the last one.
+        words: of the text with their times in the audio, where the job asks for them, what speaks for each (None: that
+            is not known), and the seconds of computing.
     """
 
     job: Job
@@ -93,14 +96,16 @@ class Utterance:
     text: str = ""
     replies: dict[str, str] = dataclasses.field(default_factory=dict)
     cut_off: list[str] = dataclasses.field(default_factory=list)
+    reply: Reply | None = None
     words: list[Word] | None = None
+    evidence: list[Evidence | None] = dataclasses.field(default_factory=list)
     word_seconds: float = 0.0
     told: Sequence[str] = ()
     leak: Leak | None = None
 
     def note(self, stage: str, reply: Reply) -> None:
         """Keep what the model said."""
-        self.replies[stage] = reply.text
+        self.replies[stage], self.reply = reply.text, reply
         if not reply.complete:
             self.cut_off.append(stage)
 
@@ -130,6 +135,7 @@ class Utterance:
             audio_seconds=self.heard.seconds,
             words=self.words,
             leak=self.leak,
+            evidence=self.evidence,
         )
 
 
@@ -147,6 +153,7 @@ class Outcome(NamedTuple):
         audio_seconds: length of the audio.
         words: with their times in the audio, where the job asked for them.
         leak: the reply that was decoded again without the list, and whether it was replaced.
+        evidence: what speaks for each of these; None: that is not known.
     """
 
     replies: dict[str, str]
@@ -159,3 +166,4 @@ class Outcome(NamedTuple):
     audio_seconds: float
     words: list[Word] | None = None
     leak: Leak | None = None
+    evidence: Sequence[Evidence | None] = ()

@@ -21,6 +21,7 @@ from sap2.lengths import FRAMES_PER_TOKEN, HOP_LENGTH, SAMPLING_RATE
 from sap2.model.alignment import ANY, align, heard_symbols
 from sap2.model.spotter import NO_SPACES, SPACE, spelling
 from sap2.pipeline.asking import Hearing
+from sap2.pipeline.confidence import Evidence, WordCalibration, heard_score, token_log_probs
 from sap2.pipeline.stages import spelled_text
 from sap2.pipeline.types import Word
 from sap2.pipeline.utterances import Utterance
@@ -44,11 +45,12 @@ class Place(NamedTuple):
 
 
 class Times(NamedTuple):
-    """When a word is said, in seconds, and whether its own letters were found there."""
+    """When a word is said, in seconds, whether its own letters were found there, and how well (nats, at most 0)."""
 
     start: float
     end: float
     aligned: bool
+    heard: float = 0.0
 
 
 class Offsets(NamedTuple):
@@ -123,7 +125,11 @@ def time_words(
         starts = _after_silence(starts, ends, loud)
     starts = np.maximum.accumulate(starts.clip(0, seconds))
     ends = np.clip(ends, starts, np.append(starts[1:], seconds))
-    return [Times(*times) for times in zip(starts.tolist(), ends.tolist(), spelled, strict=True)]
+    scores = [
+        heard_score(log_probs, symbols[first:last], frames[first:last]) if known else 0.0
+        for (first, last), known in zip(spans, spelled, strict=True)
+    ]
+    return [Times(*times) for times in zip(starts.tolist(), ends.tolist(), spelled, scores, strict=True)]
 
 
 def _after_silence(starts: np.ndarray, ends: np.ndarray, loud: np.ndarray) -> np.ndarray:
@@ -157,10 +163,11 @@ class WordTimer:
 
     Args:
         stage: whose adapter listens.
+        calibration: makes probabilities.
     """
 
-    def __init__(self, stage: str):
-        self._stage = stage
+    def __init__(self, stage: str, calibration: WordCalibration):
+        self._stage, self._calibration = stage, calibration
 
     def add(self, hearing: Hearing, utterances: Sequence[tuple[int, Utterance]]) -> None:
         """Write the words into those utterances, each given with its row of the hearing, that ask for them.
@@ -174,23 +181,39 @@ class WordTimer:
         start = time.perf_counter()
         log_probs, mask = hearing.take([row for row, _ in asked]).letters(self._stage)
         for heard, valid, (_, utterance) in zip(log_probs, mask, asked, strict=True):
-            utterance.words = _words(heard[valid].cpu().numpy(), utterance)
+            utterance.words, utterance.evidence = self._words(heard[valid].cpu().numpy(), utterance)
         for _, utterance in asked:
             utterance.word_seconds = (time.perf_counter() - start) / len(asked)
 
+    def _words(self, log_probs: np.ndarray, utterance: Utterance) -> tuple[list[Word], list[Evidence | None]]:
+        """The words with what speaks for each; None: it is not known."""
+        text = spelled_text(utterance.text, utterance.keywords, utterance.job.word_spelling)
+        named = list(find_keywords(text, utterance.keywords))
+        places = find_words(text)
+        loud = loudness(utterance.heard.features[:, utterance.heard.mask.bool()].numpy())
+        timed = time_words(log_probs, text, utterance.heard.seconds, loud)
+        evidence = _evidence(utterance, text, places, timed)
+        words = [
+            Word(
+                text[place.start : place.end],
+                round(times.start, 3),
+                round(times.end, 3),
+                None if known is None else round(self._calibration.probability(known), 4),
+                next((k.keyword for k in named if k.start < place.end and place.start < k.end), None),
+                times.aligned,
+            )
+            for place, times, known in zip(places, timed, evidence, strict=True)
+        ]
+        return words, evidence
 
-def _words(log_probs: np.ndarray, utterance: Utterance) -> list[Word]:
-    text = spelled_text(utterance.text, utterance.keywords, utterance.job.word_spelling)
-    named = list(find_keywords(text, utterance.keywords))
-    loud = loudness(utterance.heard.features[:, utterance.heard.mask.bool()].numpy())
-    timed = zip(find_words(text), time_words(log_probs, text, utterance.heard.seconds, loud), strict=True)
+
+def _evidence(
+    utterance: Utterance, text: str, places: Sequence[Place], timed: Sequence[Times]
+) -> list[Evidence | None]:
+    if utterance.reply is None:
+        return [None] * len(places)
+    tokens = token_log_probs(utterance.reply, utterance.text, text, places)
     return [
-        Word(
-            text[place.start : place.end],
-            round(times.start, 3),
-            round(times.end, 3),
-            keyword=next((k.keyword for k in named if k.start < place.end and place.start < k.end), None),
-            aligned=times.aligned,
-        )
-        for place, times in timed
+        Evidence(sum(log_probs), times.heard) if log_probs else None
+        for log_probs, times in zip(tokens, timed, strict=True)
     ]

@@ -1,0 +1,140 @@
+"""How sure a transcript's words are: what the language model and the spotter say of each, as a probability.
+
+The evidence is weighed by a logistic regression that is fitted on talks of known transcripts and kept with the adapter:
+a language model that was trained until it makes few errors is surer of itself than it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sap2.errors import InputError
+from sap2.files import atomic_write
+from sap2.pipeline.engines.base import Reply
+
+FILE_NAME = "words.json"
+"""Beside the weights of the adapter that it was fitted for."""
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+"""What a token that is a part of a character is read as."""
+
+
+class Evidence(NamedTuple):
+    """What speaks for one word, in nats.
+
+    Attributes:
+        log_prob: of its tokens, given all before them.
+        heard: of its letters as the spotter hears them, less that of the best ones in the same frames; mean over its
+            letters, 0 where it cannot spell the word.
+    """
+
+    log_prob: float
+    heard: float
+
+
+class WordCalibration(NamedTuple):
+    """Weights of the evidence, in nats of log odds.
+
+    Attributes:
+        constant: of every word.
+        log_prob, heard: for each nat of these (:class:`Evidence`).
+
+    The defaults are those of sap2-tiny.
+    """
+
+    constant: float = 5.2
+    log_prob: float = 5.8
+    heard: float = 0.64
+
+    def probability(self, evidence: Evidence) -> float:
+        """That the word is right."""
+        odds = self.constant + sum(weight * value for weight, value in zip(self[1:], evidence, strict=True))
+        return 1 / (1 + math.exp(-max(-500.0, odds)))
+
+    def save(self, folder: str | os.PathLike[str], **notes: Any) -> Path:
+        """Write it beside an adapter; ``notes`` say what it was fitted on."""
+        path = Path(folder) / FILE_NAME
+        with atomic_write(path) as stream:
+            json.dump({"calibration": self._asdict(), **notes}, stream, indent=1)
+            stream.write("\n")
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> WordCalibration | None:
+        """That of an adapter, or None where it has none.
+
+        Raises:
+            InputError: the file is not one that :meth:`save` wrote.
+        """
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))["calibration"]
+            return cls(**{name: float(values[name]) for name in cls._fields})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a calibration of words: {error!r}; sap2 calibrate writes one") from None
+
+
+def token_log_probs(reply: Reply, transcript: str, text: str, places: Sequence[tuple[int, int]]) -> list[list[float]]:
+    """The log probabilities of the tokens of each word; none where a word has no letter or cannot be found.
+
+    Args:
+        transcript: what was read in the reply.
+        text: the same as it is given to people: other case, other marks between letters.
+        places: the words of the text, [start, end).
+    """
+    shift = reply.text.rfind(transcript)
+    said, given = list(_letters(transcript)), list(_letters(text))
+    if shift < 0 or [letter for letter, _ in said] != [letter for letter, _ in given]:
+        return [[] for _ in places]
+    spans = token_spans(reply)
+    found = []
+    for start, end in places:
+        where = [shift + at for (_, at), (_, here) in zip(said, given, strict=True) if start <= here < end]
+        first, last = (where[0], where[-1]) if where else (0, -1)
+        found.append([p for p, (a, b) in zip(reply.log_probs, spans, strict=True) if a <= last and first < b])
+    return found
+
+
+def token_spans(reply: Reply) -> list[tuple[int, int]]:
+    """Where each token of a reply stands in its text: [start, end); parts of a character share its place."""
+    spans: list[tuple[int, int]] = []
+    waiting, position = 0, 0
+    for piece in reply.pieces:
+        place = reply.text.find(piece, position) if piece and _BROKEN not in piece else -1
+        if place < 0:
+            waiting += 1
+            continue
+        spans += [(position, place)] * waiting
+        spans.append((place, place + len(piece)))
+        waiting, position = 0, place + len(piece)
+    return spans + [(position, len(reply.text))] * waiting
+
+
+def _letters(text: str) -> Iterator[tuple[str, int]]:
+    """The letters and digits of a text, case folded, and where each stands."""
+    for position, character in enumerate(text):
+        if character.isalnum():
+            for letter in character.casefold():
+                yield letter, position
+
+
+def heard_score(log_probs: np.ndarray, symbols: Sequence[int], frames: np.ndarray) -> float:
+    """How well a word is heard: mean over its letters of the best log probability that a letter has in its frames, less
+    that of the best symbol there.
+
+    Args:
+        log_probs: (T, symbols).
+        symbols: n of the word.
+        frames: (n, 2), the frames of each.
+    """
+    relative = log_probs - log_probs.max(axis=1, keepdims=True)
+    scores = [relative[a:b, symbol].max() for symbol, (a, b) in zip(symbols, frames.tolist(), strict=True)]
+    return float(np.mean(scores))
