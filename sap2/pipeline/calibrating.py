@@ -91,12 +91,21 @@ def hear_rows(loaded: LoadedModel, path: str | os.PathLike[str], stage: str = AS
         InputError: a row cannot be used.
     """
     encoder = Encoder(loaded.processor, loaded.model.config.text_config.max_position_embeddings)
-    items = [_good(path, item) for item in read_items(path, stage)]
+    items = usable_items(path, stage)
     for first in progress(range(0, len(items), _BATCH), "hear", unit="batch"):
         batch = items[first : first + _BATCH]
         heard = [encoder.hear(load_audio(item.audio, encoder.sampling_rate), item.id) for item in batch]
         frames = spelled_frames(*Hearing(loaded, heard).letters(stage))
         yield from (Heard(item, heard_in(frames, index)) for index, item in enumerate(batch))
+
+
+def usable_items(path: str | os.PathLike[str], stage: str) -> list[Item]:
+    """The utterances of a file.
+
+    Raises:
+        InputError: a row cannot be used.
+    """
+    return [_good(path, item) for item in read_items(path, stage)]
 
 
 def _good(path: str | os.PathLike[str], item: Item | BadRow) -> Item:

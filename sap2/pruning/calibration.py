@@ -105,7 +105,7 @@ def fit_calibration(
     """
     if not 0 < spoken.sum() < len(spoken):
         raise InputError(f"{int(spoken.sum())} of {len(spoken)} keywords are spoken; allowed: some, and not all")
-    values = _fit_logistic(np.stack([np.ones(len(salience)), salience, letters, np.log(entries)], 1), spoken, weights)
+    values = fit_logistic(np.stack([np.ones(len(salience)), salience, letters, np.log(entries)], 1), spoken, weights)
     return Calibration(*map(float, values))
 
 
@@ -119,12 +119,13 @@ def fit_contest(calibration: Calibration, evidence: np.ndarray, rivals: np.ndarr
         spoken: (N,) boolean, some and not all.
     """
     inputs = np.stack([np.ones(len(evidence)), evidence, -rivals], 1)
-    offset, sharpness, contest = map(float, _fit_logistic(inputs, spoken, np.ones(len(evidence))))
+    offset, sharpness, contest = map(float, fit_logistic(inputs, spoken, np.ones(len(evidence))))
     return calibration._replace(rivals=contest / sharpness, sharpness=sharpness, offset=offset)
 
 
-def _fit_logistic(inputs: np.ndarray, spoken: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(F,) weights of the features of ``inputs`` (N, F)."""
+def fit_logistic(inputs: np.ndarray, spoken: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Logistic regression: (F,) weights of the features of ``inputs`` (N, F) for outcomes (N,); each counts ``weights``
+    (N,) times."""
     scale = inputs.std(0).clip(1.0)
     inputs = inputs / scale
     values, shrinkage = np.zeros(len(scale)), 1e-3 * np.eye(len(scale))

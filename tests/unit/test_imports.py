@@ -21,6 +21,7 @@ RUN_THE_MODEL = {
     "eval.prune",
     "eval.explain",
     "eval.noise",
+    "eval.confidence",
     "eval.words",
     "eval.word_truth",
     "eval.ablation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from commands import sap2
 
 from sap2 import Transcriber
 from sap2.errors import InputError
+from sap2.pipeline.confidence import WordCalibration
+from sap2.rowfiles import write_rows
+from sap2.shipped import resolve_name
 from sap2.tiny.speech import speak
 
 
@@ -95,3 +99,30 @@ def test_the_command_writes_ctm_and_highlighted_words(wavs, tmp_path):
     lines = [line.split() for line in (tmp_path / "out.ctm").read_text().splitlines()]
     assert lines and all(line[:2] == ["utt0", "1"] for line in lines)
     assert (tmp_path / "out.vtt").read_text().count("<u>") == len(lines)
+
+
+def test_wrong_words_are_less_sure(transcriber, talk):
+    """Without its list, the model gets the name and what is around it wrong, and the second sentence right."""
+    wrong, right = transcriber.transcribe(talk, word_timestamps=True).segments
+    assert right.text == "we read the first page today" and "wozniak" not in wrong.text
+    assert min(word.probability for word in right.words) > 0.9
+    assert min(word.probability for word in wrong.words) < 0.5
+
+
+def test_one_command_makes_the_probabilities_true(tmp_path, wavs):
+    """On rows of which some words are wrong."""
+    adapter = shutil.copytree(resolve_name("sap2-tiny-asr"), tmp_path / "asr")
+    rows = [
+        {"id": f"u{n}", "audio": wav, "text": text, "keywords": ["wozniak", "emily"]}
+        for n, (wav, text) in enumerate(
+            zip(wavs, ["hi guys i'm emily wozniak", "the wozniak machine hears two words", "short"], strict=True)
+        )
+    ]
+    write_rows(tmp_path / "dev.jsonl", rows)
+    arguments = ["--model", "sap2-tiny", "--asr-adapter", adapter, "--val-dataset", tmp_path / "dev.jsonl"]
+    assert sap2("calibrate", *arguments, "--no-words") == 0
+    assert not (adapter / "words.json").exists()
+    assert sap2("calibrate", *arguments) == 0
+    loaded = WordCalibration.load(adapter)
+    assert loaded is not None and loaded != WordCalibration()
+    assert Transcriber("sap2-tiny", asr_adapter=adapter)._decoder._timer._calibration == loaded
