@@ -192,10 +192,11 @@ WAYS = ("spot", "whole", "long")
 
 
 def _adapters(given: Sequence[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given or ["shipped=sap2-tiny-asr"]]
-    wrong = next((name for name, equals, folder in pairs if not (name and equals and folder)), None)
-    if wrong is not None:
-        raise InputError(f"--adapter {wrong!r}; allowed: NAME=DIR")
+    given = given or ["shipped=sap2-tiny-asr"]
+    pairs = [text.partition("=") for text in given]
+    for text, (name, _, folder) in zip(given, pairs, strict=True):
+        if not (name and folder):
+            raise InputError(f"--adapter {text!r}; allowed: NAME=DIR")
     return {name: folder for name, _, folder in pairs}
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import sap2
+from sap2.ms_swift.noise import FLAGS
 
 from .conftest import STEPS, SWIFT, environment, infer_arguments, losses, read_results, run_swift, sft_arguments
 
@@ -56,10 +57,27 @@ def test_checkpoint_carries_the_settings(trained):
         "sap_retriever": False,
         "sap_train": None,
         "sap_truncate_audio": None,
+        **dict.fromkeys(FLAGS),
         "sap_case": "lower",
         "sap_stages": ["asr"],
         "sap_punctuation": "none",
     }
+
+
+def test_a_training_hears_noise_and_its_evaluation_does_not(corpus):
+    """The same 8 rows, and a model that does not change: it is worse with noise, and not the same in every epoch."""
+    output = corpus.root / "noisy"
+    noise = ["--sap_noise", "0:5", "--sap_noise_share", "1", "--val_dataset", str(corpus.train)]
+    still = ["--learning_rate", "1e-12", "--max_steps", "8", "--save_steps", "8", "--eval_strategy", "steps"]
+    more = ["--eval_steps", "8", "--per_device_eval_batch_size", "2", "--dataloader_num_workers", "1"]
+    run_swift(*sft_arguments("sap2-tiny", corpus.train, output), *noise, *still, *more, NPROC_PER_NODE="1")
+    lines = [json.loads(line) for line in (output / "logging.jsonl").read_text().splitlines()]
+    clean = next(float(line["eval_loss"]) for line in lines if "eval_loss" in line)
+    noisy = [loss for _, loss in sorted(losses(output).items())]
+    first, second = sum(noisy[:4]) / 4, sum(noisy[4:]) / 4
+    assert min(first, second) > 2 * clean and abs(first - second) > 1e-3
+    args = json.loads((output / "checkpoint-8" / "args.json").read_text())
+    assert args["sap_noise"] == "0:5"
 
 
 def test_killed_training_resumes_to_the_same_loss(corpus, trained):
