@@ -133,8 +133,8 @@ def plot(cells: Sequence[Cell], found: Mapping[str, dict], path: Path) -> None:
             points = [found[cell.name]["rates"]["b_wer"] for cell in own]
             spread = [[point[0] - point[1] for point in points], [point[2] - point[0] for point in points]]
             panel.errorbar(names, [point[0] for point in points], yerr=spread, marker="o", capsize=2, label=adapter)
-        panel.set(title=kind, xlabel="dB", ylim=(0, None))
-    axes[0][0].set(ylabel="B-WER %")
+        panel.set(title=kind, xlabel="dB")
+    axes[0][0].set(ylabel="B-WER %", ylim=(0, None))  # of all panels, once all of them are drawn
     axes[0][0].legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
