@@ -31,7 +31,7 @@ class Audios(NamedTuple):
     context_spellings: Tensor | None = None
     transcripts: Tensor | None = None
     term_input_ids: Tensor | None = None
-    term_labels: Tensor | None = None
+    term_targets: Tensor | None = None
 
     @classmethod
     def take_from(cls, inputs: dict[str, object]) -> Audios:

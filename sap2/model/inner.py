@@ -124,7 +124,7 @@ class SAP2Qwen2AudioModel(Qwen2AudioModel):
         found = self.retriever.find(self.retriever.prepare(embeddings), speech.embeddings.detach(), speech.mask)
         logits = term_logits(found, places.to(found.device), (ids != NO_TOKEN).to(found.device))
         # without terms 0: ranks of a distributed run must use the same parameters
-        return logits.sum() * 0.0 if audios.term_labels is None else retrieval_loss(logits, audios.term_labels)
+        return logits.sum() * 0.0 if audios.term_targets is None else retrieval_loss(logits, audios.term_targets)
 
     def _spot(
         self, speech: Speech, audios: Audios, every_module: bool, ranks: bool = False

@@ -29,7 +29,7 @@ from sap2.model.riding import ride_on_loss, ride_on_states, share_of_batch
 from sap2.model.weights import check_loaded, claimed_parts, hub_renamings, lacking, may_lack, tensors_of
 from sap2.shipped import find_checkpoint
 
-_PER_AUDIO = tuple(name for name in Audios._fields if name not in {"transcripts", "term_input_ids", "term_labels"})
+_PER_AUDIO = tuple(name for name in Audios._fields if name not in {"transcripts", "term_input_ids", "term_targets"})
 """Inputs whose rows are audios and not samples; used in the first step of a generation only."""
 
 README = f"""# SAP² model
@@ -122,7 +122,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
         context_spellings: Tensor | None = None,
         transcripts: Tensor | None = None,
         term_input_ids: Tensor | None = None,
-        term_labels: Tensor | None = None,
+        term_targets: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values=None,
         inputs_embeds: Tensor | None = None,
@@ -146,7 +146,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
                 ``salience``.
             transcripts: (A, n) symbols of what is said, 0 = padding, to train the spotter; a row of zeros: unknown.
             term_input_ids: (A, K, n) token ids of terms, -1 = padding, to train the retriever.
-            term_labels: (A, K), 1 = that term is spoken in that audio, 0 = it is not, -100 = padding.
+            term_targets: (A, K), 1 = that term is spoken in that audio, 0 = it is not, -100 = padding.
             labels: (B, S), -100 = ignored; or of the positions that ``logits_to_keep`` keeps.
             logits_to_keep: the last n positions, or a boolean or index tensor of the positions, for which logits are
                 computed; 0: all.
@@ -168,11 +168,11 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
             context_spellings,
             transcripts,
             term_input_ids,
-            term_labels,
+            term_targets,
         )
         if self.train_alone is not None:
             loss = self.model.listen(audios, self.train_alone)
-            learnt = transcripts if self.train_alone == "spotter" else term_labels
+            learnt = transcripts if self.train_alone == "spotter" else term_targets
             return SAP2CausalLMOutput(loss=loss, aux_loss=None if learnt is None else loss.detach())
         outputs = self.model(
             input_ids=input_ids,
@@ -199,7 +199,7 @@ class SAP2Qwen2AudioForConditionalGeneration(Qwen2AudioForConditionalGeneration)
                 )
         return SAP2CausalLMOutput(
             loss=loss,
-            aux_loss=None if aside is None or (transcripts is None and term_labels is None) else aside.detach(),
+            aux_loss=None if aside is None or (transcripts is None and term_targets is None) else aside.detach(),
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,

@@ -32,7 +32,7 @@ def has_terms(row: Row, transcript: str | None) -> bool:
 
 
 def collate_terms(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
-    """The terms of all rows, each looked for in each audio: ``term_input_ids`` (A, K, n) and ``term_labels`` (A, K).
+    """The terms of all rows, each looked for in each audio: ``term_input_ids`` (A, K, n) and ``term_targets`` (A, K).
 
     Of more than :data:`MOST` terms as many are drawn; the draw depends on the terms alone. A term counts as spoken
     wherever a transcript holds it. Of a row without a transcript, or with several audios, nobody knows what is spoken.
@@ -48,7 +48,7 @@ def collate_terms(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokeni
     labels = [labelled for row in rows for labelled in [_labels(row, terms)] * len(row["input_features"])]
     return {
         "term_input_ids": padded.expand(len(labels), -1, -1).contiguous(),
-        "term_labels": torch.tensor(labels),
+        "term_targets": torch.tensor(labels),
     }
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from model_rows import ROWS, labels_of
+from transformers.utils import find_labels
 
 from sap2 import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.audios import Audios, Speech
@@ -31,6 +32,11 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny, encode, reentrant
     assert plain.keys() == checkpointed.keys() == dict(model.named_parameters()).keys() - frozen(model)
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_trainers_find_the_one_input_that_holds_the_labels():
+    """By its name: an input beside it that is called so too, and is not in every batch, and no evaluation has a loss."""
+    assert find_labels(SAP2Qwen2AudioForConditionalGeneration) == ["labels"]
 
 
 def frozen(model):

@@ -95,7 +95,7 @@ def batch(encode, processor):
     ids = [torch.tensor(term) for term in tokenize_terms(processor.tokenizer, ["wozniak", "emily", "machine"])]
     terms = nn.utils.rnn.pad_sequence(ids, True, NO_TOKEN)
     labels = torch.tensor([[1, 1, 0], [1, 0, 1]])
-    return {**inputs, "term_input_ids": terms.expand(2, -1, -1), "term_labels": labels}
+    return {**inputs, "term_input_ids": terms.expand(2, -1, -1), "term_targets": labels}
 
 
 @pytest.fixture
@@ -215,6 +215,6 @@ def test_an_adapter_without_one_that_is_trained_further_gets_one(tiny, tmp_path,
 def test_beams_need_no_terms(model, batch):
     """Terms are for training: a generation that gets them drops them."""
     audios = Audios.take_from(dict(batch))
-    assert audios.term_labels is batch["term_labels"]
+    assert audios.term_targets is batch["term_targets"]
     with torch.no_grad():
         assert model.model.listen(audios, "retriever") > 0

@@ -23,7 +23,7 @@ def row(keywords, transcript, audios=1):
 
 def read(collated, tokenizer):
     """The terms, and which of them each audio has."""
-    ids, labels = collated["term_input_ids"], collated["term_labels"]
+    ids, labels = collated["term_input_ids"], collated["term_targets"]
     assert ids.shape[:2] == labels.shape and (ids == ids[:1]).all()
     return [tokenizer.decode(term[term != NO_TOKEN]) for term in ids[0]], labels
 
@@ -58,9 +58,9 @@ def test_many_terms_are_drawn_from(processor):
     names = [f"name{number}" for number in range(3 * MOST)]
     rows = [row(names[:150], " ".join(names[:150])), row(names[150:], " ".join(names[150:]))]
     first, again = (collate_terms(rows, processor.tokenizer) for _ in "ab")
-    assert first["term_labels"].shape == (2, MOST)
+    assert first["term_targets"].shape == (2, MOST)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert 20 < first["term_labels"][0].sum() < 80
+    assert 20 < first["term_targets"][0].sum() < 80
 
 
 def test_a_term_is_plain_text(processor):
@@ -80,7 +80,7 @@ def test_the_template_gives_them_to_a_model_with_a_retriever(make_template, wavs
         return template.data_collator([template.encode(row) for row in rows])
 
     collated = batch(sap_retriever=True)
-    assert collated["term_input_ids"].shape[:2] == (2, 2) and collated["term_labels"].sum() == 2
+    assert collated["term_input_ids"].shape[:2] == (2, 2) and collated["term_targets"].sum() == 2
     assert "transcripts" not in collated  # no spotter learns from them
     assert not any(name.startswith("term_") for name in batch(sap_spotter=True))
 
