@@ -35,7 +35,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny, encode, reentrant
 
 
 def test_trainers_find_the_one_input_that_holds_the_labels():
-    """By its name: an input beside it that is called so too, and is not in every batch, and no evaluation has a loss."""
+    """By its name. With another one beside it, which not every batch has, no evaluation has a loss."""
     assert find_labels(SAP2Qwen2AudioForConditionalGeneration) == ["labels"]
 
 
