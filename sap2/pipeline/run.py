@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.ranks import Rank, join_ranks
 from sap2.pipeline.ray_run import check_ray, decode_with_ray
 from sap2.pipeline.report import PipelineReport
-from sap2.pipeline.results import ResultFiles, read_results
+from sap2.pipeline.results import ResultFiles, read_results, read_settings_file
 from sap2.pipeline.shards import Shard, read_shards, write_merged
 from sap2.pipeline.stages import StagePlan, plan_stages
 from sap2.pipeline.worker import Worker
@@ -138,6 +139,7 @@ def run_pipeline(options: PipelineOptions) -> PipelineReport:
     if options.shard is not None:
         found = options.shard.take(found)
         options = dataclasses.replace(options, result_path=options.shard.path(options.result_path))
+    options = _go_on_with_engine(options)
     with join_ranks() as rank:
         files = ResultFiles(options.result_path, rank.index, rank.world)
         try:
@@ -192,6 +194,21 @@ def _run(
         finally:
             worker.decoder.engine.close()
     return _finish(worker.report, [item.id for item in items], files, rank)
+
+
+def _go_on_with_engine(options: PipelineOptions) -> PipelineOptions:
+    """``auto`` stays with transformers where that began the results, and vLLM may reply otherwise."""
+    path = Path(options.result_path)
+    if options.engine != "auto" or options.overwrite or not path.exists():
+        return options
+    begun = read_settings_file(path).get("engine", "transformers")
+    if begun != "transformers" or options.result_settings().get("engine", begun) == begun:
+        return options
+    print(
+        f"sap2: transformers generates, which {path} was begun with; --engine vllm --overwrite starts afresh",
+        file=sys.stderr,
+    )
+    return dataclasses.replace(options, engine=begun, engine_args=None)
 
 
 def _settle_engine(options: PipelineOptions, engine: Engine, files: ResultFiles, begun: bool) -> None:

@@ -167,15 +167,29 @@ def test_engines_are_mixed_in_float32_alone(begun, monkeypatch):
     options = dataclasses.replace(options, torch_dtype="bfloat16", overwrite=True)
     run_pipeline(options)
     options, before = dataclasses.replace(options, overwrite=False), path.read_bytes()
-    for engine in ("vllm", "auto"):
-        with pytest.raises(ValueError, match=r"other settings: engine 'transformers' \(now 'vllm'\); --overwrite"):
-            run_pipeline(dataclasses.replace(options, engine=engine))
+    with pytest.raises(ValueError, match=r"other settings: engine 'transformers' \(now 'vllm'\); --overwrite"):
+        run_pipeline(dataclasses.replace(options, engine="vllm"))
     settings = path.with_suffix(".settings.json")
     recorded = json.loads(settings.read_text())
     settings.write_text(json.dumps({name: recorded[name] for name in recorded if name != "engine"}))
     with pytest.raises(ValueError, match=r"engine 'transformers' \(now 'vllm'\)"):  # a file of an earlier version
         run_pipeline(dataclasses.replace(options, engine="vllm"))
     assert run_pipeline(options).resumed == 3 and path.read_bytes() == before
+
+
+def test_auto_goes_on_with_the_engine_that_began(begun, monkeypatch, capsys):
+    """It took transformers when vLLM did not start; today vLLM would start, and its replies may differ."""
+    options, _, audios, path = begun
+    with_vllm(monkeypatch)
+    options = dataclasses.replace(options, torch_dtype="bfloat16", engine="auto", engine_args={"seed": 1})
+    run_pipeline(dataclasses.replace(options, overwrite=True))
+    monkeypatch.setattr(choice, "_open_vllm", lambda *_: pytest.fail("vLLM was started"))
+    os.utime(audios[0])  # its result is to be made again
+    capsys.readouterr()
+    report = run_pipeline(options)
+    assert (report.resumed, report.changed, report.failed) == (2, 1, 0)
+    assert f"transformers generates, which {path} was begun with; --engine vllm --overwrite" in capsys.readouterr().err
+    assert json.loads(path.with_suffix(".settings.json").read_text())["engine"] == "transformers"
 
 
 def test_the_engine_that_auto_took_in_the_end_is_recorded(begun, monkeypatch):
