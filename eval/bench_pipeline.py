@@ -2,10 +2,15 @@
 
     python eval/bench_pipeline.py
     python eval/bench_pipeline.py --model DIR --prune_adapter DIR --asr_adapter DIR --utterances test.utterances.jsonl
+    python eval/bench_pipeline.py … --few 20 --engine vllm --swift OTHER_ENVIRONMENT/bin/swift
 
 Whole processes, from their start to their end, one after another on the same machine, with the same batches and the
-same limit of tokens. Peak memory is the largest resident set of a process, by the kernel's own account. Without a
+same limit of tokens. "cpu" is the processor time of a process and all that it has started, which other work on the
+machine changes least. Peak memory is the largest resident set of a process, by the kernel's own account. Without a
 model, a tiny one with random adapters and a few synthetic talks are made first.
+
+With ``--few N`` all is done a second time with the first N utterances only. What the others take on top is the steady
+state: the difference of the two runs, for an utterance, without start and end.
 """
 
 from __future__ import annotations
@@ -25,14 +30,13 @@ from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-SWIFT = str(Path(sys.executable).with_name("swift"))
-
 
 class Cost(NamedTuple):
-    """What one process took: ``seconds`` of wall time, ``mib`` of resident memory at its peak."""
+    """What one process took: ``seconds`` of wall time and ``cpu`` of processors, ``mib`` of memory at its peak."""
 
     name: str
     seconds: float
+    cpu: float
     mib: float
 
 
@@ -43,6 +47,10 @@ class Setup(NamedTuple):
     prune_adapter: str
     asr_adapter: str
     utterances: str
+    batch_size: int = 8
+    max_new_tokens: int = 32
+    swift: str = ""
+    engine: str = "transformers"
 
 
 def measure(name: str, command: Sequence[str], log: Path) -> Cost:
@@ -61,7 +69,7 @@ def measure(name: str, command: Sequence[str], log: Path) -> Cost:
     if process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise RuntimeError(f"{name} ended with code {process.returncode}:\n{tail}")
-    return Cost(name, seconds, usage.ru_maxrss / 1024)
+    return Cost(name, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def make_setup(folder: Path, talks: int) -> Setup:
@@ -91,7 +99,7 @@ def make_apart(folder: Path, talks: int) -> Setup:
         return pool.submit(make_setup, folder, talks).result()
 
 
-def run_two(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) -> list[Cost]:
+def run_two(setup: Setup, folder: Path) -> list[Cost]:
     """``swift infer``, the extraction, ``swift infer``."""
     from sap2.data.build_asr import build_asr
 
@@ -105,20 +113,30 @@ def run_two(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) ->
             extract = [str(folder / "prune.result.jsonl"), str(folder / "asr.jsonl"), "--output", str(rows)]
             module = [sys.executable, "-m", "data_tools.extract_predicted_keywords"]
             costs.append(measure("extraction", [*module, *extract], folder / "extract.log"))
-        command = [SWIFT, "infer", "--model", setup.model, "--model_type", "sap_qwen2_audio", "--adapters", adapter]
+        command = [
+            setup.swift,
+            "infer",
+            "--model",
+            setup.model,
+            "--model_type",
+            "sap_qwen2_audio",
+            "--adapters",
+            adapter,
+        ]
         command += ["--infer_backend", "pt", "--temperature", "0", "--stream", "false"]
-        command += ["--max_batch_size", str(batch_size), "--max_new_tokens", str(max_new_tokens)]
+        command += ["--max_batch_size", str(setup.batch_size), "--max_new_tokens", str(setup.max_new_tokens)]
         command += ["--val_dataset", str(rows), "--result_path", str(folder / f"{name}.result.jsonl")]
         costs.append(measure(f"swift infer, {name}", command, folder / f"{name}.log"))
     return costs
 
 
-def run_one(setup: Setup, folder: Path, batch_size: int, max_new_tokens: int) -> Cost:
+def run_one(setup: Setup, folder: Path) -> Cost:
     """``sap2 pipeline``."""
     command = [sys.executable, "-m", "sap2.cli", "pipeline", "--model", setup.model]
     command += ["--prune-adapter", setup.prune_adapter, "--asr-adapter", setup.asr_adapter]
     command += ["--val_dataset", str(folder / "prune.jsonl"), "--result_path", str(folder / "pipeline.jsonl")]
-    command += ["--batch_size", str(batch_size), "--max_new_tokens", str(max_new_tokens)]
+    command += ["--batch_size", str(setup.batch_size), "--max_new_tokens", str(setup.max_new_tokens)]
+    command += ["--engine", setup.engine]
     return measure("sap2 pipeline", command, folder / "pipeline.log")
 
 
@@ -128,18 +146,47 @@ def responses(path: Path) -> dict[str, str]:
     return {row["audios"][0]: row["response"] for row in rows}
 
 
-def report(two: Sequence[Cost], one: Cost, same: int, rows: int) -> str:
-    """The table."""
-    total = Cost("two runs together", sum(cost.seconds for cost in two), max(cost.mib for cost in two))
-    lines = [f"{'':22}{'wall s':>10}{'peak MiB':>10}"]
-    lines += [f"{cost.name:22}{cost.seconds:10.1f}{cost.mib:10.0f}" for cost in (*two, total, one)]
-    lines.append(f"sap2 pipeline / two runs: time {one.seconds / total.seconds:.2f}, memory {one.mib / total.mib:.2f}")
-    lines.append(f"same text in {same} of {rows} rows")
+def run_both(setup: Setup, folder: Path) -> tuple[list[Cost], str]:
+    """The costs of both ways, those of the two runs together last but one, and how many rows are the same."""
+    from sap2.data.build_prune import build_prune
+
+    rows = build_prune(setup.utterances, folder / "prune.jsonl").rows
+    two = run_two(setup, folder)
+    one = run_one(setup, folder)
+    seconds, cpu, mib = zip(*(cost[1:] for cost in two), strict=True)
+    expected, ours = responses(folder / "asr.result.jsonl"), responses(folder / "pipeline.jsonl")
+    same = sum(ours.get(audio) == text for audio, text in expected.items())
+    total = Cost("two runs together", sum(seconds), sum(cpu), max(mib))
+    return [*two, total, one], f"same text in {same} of {rows} rows"
+
+
+def report(costs: Sequence[Cost], same: str) -> str:
+    """The table of whole processes."""
+    *_, total, one = costs
+    lines = [f"{'':22}{'wall s':>10}{'cpu s':>10}{'peak MiB':>10}"]
+    lines += [f"{cost.name:22}{cost.seconds:10.1f}{cost.cpu:10.1f}{cost.mib:10.0f}" for cost in costs]
+    lines.append(
+        f"sap2 pipeline / two runs: time {one.seconds / total.seconds:.2f}, processor time {one.cpu / total.cpu:.2f}, "
+        f"memory {one.mib / total.mib:.2f}; {same}"
+    )
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
+def report_steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> str:
+    """The table of what so many more utterances take."""
+    lines = [f"{'steady state':22}{'ms/utt':>10}{'cpu ms/utt':>12}{'utt/s':>10}"]
+    per = [
+        ((all.seconds - some.seconds) / utterances, (all.cpu - some.cpu) / utterances)
+        for all, some in zip(costs, few, strict=True)
+    ]
+    for cost, (seconds, cpu) in zip(costs, per, strict=True):
+        lines.append(f"{cost.name:22}{1000 * seconds:10.1f}{1000 * cpu:12.1f}{1 / seconds:10.1f}")
+    (total, total_cpu), (one, one_cpu) = per[-2:]
+    lines.append(f"two runs / sap2 pipeline: time {total / one:.2f}, processor time {total_cpu / one_cpu:.2f}")
+    return "\n".join(lines)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="base model; with both adapters and --utterances")
     parser.add_argument("--prune_adapter")
@@ -148,21 +195,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--talks", type=int, default=3, help="synthetic talks, where no model is given")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--max_new_tokens", type=int, default=32)
+    parser.add_argument("--few", type=int, help="utterances of a second run; the difference is the steady state")
+    parser.add_argument("--engine", default="transformers", help="of sap2 pipeline; default: %(default)s")
+    parser.add_argument("--swift", default=str(Path(sys.executable).with_name("swift")), help="default: %(default)s")
     args = parser.parse_args(argv)
-    given = Setup(args.model, args.prune_adapter, args.asr_adapter, args.utterances)
+    given = [args.model, args.prune_adapter, args.asr_adapter, args.utterances]
     if any(given) and not all(given):
         parser.error("--model, --prune_adapter, --asr_adapter and --utterances go together")
-    with tempfile.TemporaryDirectory() as name:
-        from sap2.data.build_prune import build_prune
+    return args
 
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parse(argv)
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        setup = given if all(given) else make_apart(folder / "made", args.talks)
-        rows = build_prune(setup.utterances, folder / "prune.jsonl").rows
-        two = run_two(setup, folder, args.batch_size, args.max_new_tokens)
-        one = run_one(setup, folder, args.batch_size, args.max_new_tokens)
-        expected, ours = responses(folder / "asr.result.jsonl"), responses(folder / "pipeline.jsonl")
-        same = sum(ours.get(audio) == text for audio, text in expected.items())
-    print(report(two, one, same, rows))
+        setup = Setup(args.model, args.prune_adapter, args.asr_adapter, args.utterances)
+        setup = setup if args.model else make_apart(folder / "made", args.talks)
+        setup = setup._replace(
+            batch_size=args.batch_size, max_new_tokens=args.max_new_tokens, swift=args.swift, engine=args.engine
+        )
+        costs, same = run_both(setup, folder)
+        print(report(costs, same), flush=True)
+        if args.few:
+            lines = Path(setup.utterances).read_text(encoding="utf-8").splitlines(keepends=True)
+            (folder / "few").mkdir()
+            (folder / "few.jsonl").write_text("".join(lines[: args.few]), encoding="utf-8")
+            few, _ = run_both(setup._replace(utterances=str(folder / "few.jsonl")), folder / "few")
+            print(report_steady(costs, few, len(lines) - args.few))
 
 
 if __name__ == "__main__":
