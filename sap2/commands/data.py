@@ -13,6 +13,7 @@ TOOLS = {
     "build_prune": Command("sap2.data.build_prune", "utterances to rows of stage one: pick the spoken keywords"),
     "build_asr": Command("sap2.data.build_asr", "utterances to rows of stage two: transcribe with keywords"),
     "build_joint": Command("sap2.data.build_joint", "utterances to rows of both stages in one reply"),
+    "build_terms": Command("sap2.data.build_terms", "utterances to rows of the retriever: words, phrases, terms"),
     "build_curriculum": Command("sap2.data.build_curriculum", "utterances to rows whose lists grow"),
     "extract_predicted_keywords": Command(
         "sap2.data.extract_predicted_keywords", "stage one's result into the rows of stage two"

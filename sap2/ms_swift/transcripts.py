@@ -74,7 +74,7 @@ def check_terms(dataset: Any) -> None:
     if rows is not None and not any(has_terms(row, _told(row)) for row in rows):
         raise InputError(
             f"none of the {len(rows)} training rows has a keyword in its list that its transcript holds: the retriever "
-            f"would learn nothing; allowed: rows with lists and transcripts (sap2 data build_asr --keywords oracle)"
+            f"would learn nothing; allowed: rows with lists and transcripts (sap2 data build_terms)"
         )
 
 
