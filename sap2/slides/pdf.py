@@ -12,6 +12,7 @@ from sap2.slides.extras import import_extra
 from sap2.slides.pictures import picture_text
 
 _DPI = 144  # of page pictures: letters of 10 pt get 20 pixels, which OCR reads well
+_LONGEST = 5000  # pixels of a side of a page's picture, whatever size the page claims
 _MUCH_TEXT = 200  # letters of a page that has a text layer, whatever else is on it
 _EDGES_A_LETTER = 60  # at 72 dpi; a letter of 14 pt has about 30
 _FEW_EDGES = 400  # of frames, lines and bullets
@@ -54,7 +55,7 @@ def _page_text(page: Any, where: str, ocr: str) -> tuple[str, bool]:
     if ocr == "never":
         return text, True
     try:
-        read = picture_text(page.render(scale=_DPI / 72).to_numpy()[:, :, 2::-1], where)
+        read = picture_text(page.render(scale=_scale(page, _DPI / 72)).to_numpy()[:, :, 2::-1], where)
     except ImportError:
         if ocr == "always" or not letters:
             raise
@@ -63,12 +64,16 @@ def _page_text(page: Any, where: str, ocr: str) -> tuple[str, bool]:
     return (read, True) if better else (text, False)
 
 
+def _scale(page: Any, scale: float) -> float:
+    return min(scale, _LONGEST / max(1.0, *page.get_size()))
+
+
 def _letters(text: str) -> int:
     return sum(c.isalpha() for c in text)
 
 
 def _shows_more(page: Any, letters: int) -> bool:
     """Whether a page shows more edges than its letters have: a scan, a picture, or letters drawn as outlines."""
-    grey = page.render(scale=1, grayscale=True).to_numpy().astype(np.int16)
+    grey = page.render(scale=_scale(page, 1), grayscale=True).to_numpy().astype(np.int16)
     edges = int((np.abs(np.diff(grey.reshape(grey.shape[0], -1), axis=1)) > 64).sum())
     return edges > _EDGES_A_LETTER * letters + _FEW_EDGES

@@ -1,0 +1,134 @@
+"""Servers to measure and to plague: started on this machine, asked over the loopback, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+TALK = ROOT / "examples" / "my_talk"
+SECONDS = 3.0
+START_SECONDS = 300
+
+
+class Server(NamedTuple):
+    """A running server: its process and its address."""
+
+    process: subprocess.Popen
+    url: str
+
+    def memory_mib(self) -> float:
+        """What the process and its children hold, by the kernel's proportional account."""
+        return sum(_pss_mib(pid) for pid in [self.process.pid, *_children(self.process.pid)])
+
+
+def _pss_mib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for folder in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, folder.read_text().split()):
+                found += [child, *_children(child)]
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return made.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int, ready: str, log: Path) -> Iterator[Server]:
+    """A server in a process group of its own, from the moment that ``ready`` answers until the block ends.
+
+    Raises:
+        RuntimeError: it does not come to answer; the message has the end of its output.
+    """
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _wait(process, url + ready, log)
+        yield Server(process, url)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"no answer of {url}:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+
+
+def sap2_command(port: int, *more: str) -> list[str]:
+    """``sap2 serve`` with sap2-tiny and both stages."""
+    adapters = ["--prune-adapter", "sap2-tiny-prune", "--asr-adapter", "sap2-tiny-asr"]
+    server = ["serve", "--port", str(port), "--model", "sap2-tiny", *adapters]
+    return [sys.executable, "-m", "sap2.cli", *server, *more]
+
+
+def swift_command(port: int) -> list[str]:
+    """``swift deploy`` with the adapter of stage two, as ``examples/deploy/serve.sh`` starts it."""
+    swift = str(Path(sys.executable).with_name("swift"))
+    adapter = subprocess.run(
+        [sys.executable, "-m", "sap2.cli", "path", "sap2-tiny-asr"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    decoding = ["--temperature", "0", "--max_new_tokens", "512", "--max_batch_size", "8"]
+    return [swift, "deploy", "--adapters", adapter, "--host", "127.0.0.1", "--port", str(port), *decoding]
+
+
+def make_utterances(folder: Path) -> list[Path]:
+    """Sentences of the sample talk, with silence up to three seconds."""
+    import csv
+
+    import numpy as np
+    import soundfile
+
+    from sap2.audio import load_samples
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with (TALK / "talk.csv").open(encoding="utf-8") as stream:
+        for number, row in enumerate(csv.DictReader(stream)):
+            start = float(row["start"])
+            samples = load_samples(str(TALK / "talk.flac"), 16_000, start, float(row["end"]))[: int(SECONDS * 16_000)]
+            paths.append(folder / f"{number}.wav")
+            soundfile.write(paths[-1], np.pad(samples, (0, int(SECONDS * 16_000) - len(samples))), 16_000)
+    return paths
+
+
+def make_keywords(count: int) -> list[str]:
+    """Names that nobody says, and a few of the talk's."""
+    rng = random.Random(0)
+    syllables = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "ai", "or")]
+    names = {"".join(rng.choices(syllables, k=rng.randint(2, 3))) + rng.choice("klnrst") for _ in range(2 * count)}
+    return ["wailtol", "nailveek", "droldol", "zolden", "sater", *sorted(names)][:count]
