@@ -1,4 +1,5 @@
 # make quickstart   install, make a tiny model and synthetic talks, train, decode, score (CPU, under 10 minutes)
+# make demo         install, and start the server with sap2-tiny at http://127.0.0.1:8000/
 # make test         install and run the tests that need no GPU, but for the slow ones
 # make test-slow    the recipes from end to end, recordings of hours, damaged files by the thousand
 # make test-unit    only the quick ones
@@ -6,6 +7,7 @@
 # make lint         ruff and mypy
 
 PYTHON ?= python3
+PORT ?= 8000
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 # Byte code is made for the modules that are imported (WARM_UP), not for all of torch; without any, each of the many
@@ -14,10 +16,15 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := $(VENV)/bin/python -c "import av, deepspeed, peft, sap2.model.processing, swift.pipelines, swift.trainers"
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: quickstart test test-slow test-unit test-transformers lint wheel clean
+.PHONY: quickstart demo test test-slow test-unit test-transformers lint wheel clean
 
 quickstart: $(VENV)/.base
 	PATH="$(abspath $(VENV))/bin:$$PATH" bash examples/quickstart.sh
+
+# The extra slides for PDF and PPTX; what base does not install, and dev does
+demo: $(VENV)/.demo
+	$(VENV)/bin/sap2 serve --model sap2-tiny --prune-adapter sap2-tiny-prune --asr-adapter sap2-tiny-asr \
+	    --max-segment-seconds 3 --port $(PORT)
 
 test: $(VENV)/.dev
 	$(VENV)/bin/pytest -m "not gpu and not slow"
@@ -66,6 +73,10 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (a few minutes)"
 	$(INSTALL) --editable .
 	@$(WARM_UP) >/dev/null 2>&1
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.base
+	$(INSTALL) --editable ".[slides]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python

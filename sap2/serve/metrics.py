@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -29,6 +30,9 @@ class Metrics:
             "sap2_real_time_factor", "Computing time of an audio second, since the start", registry=registry
         )
         self.queue = Gauge("sap2_requests_in_progress", "Requests that are served or wait", registry=registry)
+        self.batches = Histogram(
+            "sap2_batch_pieces", "Pieces that were decoded together", buckets=_SIZES, registry=registry
+        )
         self.ready = Gauge("sap2_ready", "1 when the server answers", registry=registry)
         self._heard = self._computed = 0.0
 

@@ -18,6 +18,11 @@ from sap2.pipeline.types import Segment
 from sap2.pipeline.utterances import Prepared
 
 Deliver = Callable[[int, Segment | Exception], None]
+_FOR_RETURNING, _FOR_COMING = 0.1, 0.3
+"""Shares of the last batch's time that a batch waits for more: for callers that have just been answered and will ask
+again, and for requests that are on their way. Without it, eight callers would for ever be decoded as one and seven."""
+_SHORT = 0.02
+"""Seconds that a batch waits in any case for what is on its way."""
 _AHEAD = 2
 """Batches' worth of pieces that are prepared ahead, over all requests."""
 
@@ -47,8 +52,9 @@ class Scheduler:
         batch_size: pieces of a batch at most.
         max_batch_tokens: limit of a batch's size times its longest prompt.
         threads: batches that are decoded at a time: more than one only for an engine that works on many.
-        patience: seconds that a batch waits for pieces that are being prepared.
+        patience: most seconds that a batch waits for others; that it waits a share of the last one's time at most.
         failed: told when the engine has died.
+        noted: told how many pieces a batch had.
     """
 
     def __init__(
@@ -56,16 +62,17 @@ class Scheduler:
         batch_size: int,
         max_batch_tokens: int | None = None,
         threads: int = 1,
-        patience: float = 0.02,
+        patience: float = 0.5,
         failed: Callable[[EngineError], None] = lambda error: None,
+        noted: Callable[[int], None] = lambda size: None,
     ):
         self._batch_size, self._max_tokens, self._patience = batch_size, max_batch_tokens, patience
-        self._failed = failed
+        self._failed, self._noted = failed, noted
         self._tickets: deque[Ticket] = deque()
         self._change = threading.Condition()
         self._closed = False
-        self._expected = 0
-        self.batches = self.decoded = 0
+        self._expected = self._last_size = 0
+        self._last_seconds = 0.0
         self._pool = ThreadPoolExecutor(2, "prepare")
         self._threads = [threading.Thread(target=self._run, name=f"decode {n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
@@ -145,18 +152,24 @@ class Scheduler:
             self._change.wait_for(lambda: self._closed or any(ticket.ready for ticket in self._tickets))
             if self._closed:
                 return None
-            until = time.monotonic() + self._patience
-            while not self._is_full() and self._more_come() and (left := until - time.monotonic()) > 0:
+            begun = time.monotonic()
+            while not self._is_full() and (left := begun + self._wait_seconds() - time.monotonic()) > 0:
                 self._change.wait(left)
             batch = self._take()
             self._prepare_more()
             return batch
 
     def _is_full(self) -> bool:
-        return sum(len(ticket.ready) for ticket in self._tickets) >= self._batch_size
+        return self._ready() >= self._batch_size
 
-    def _more_come(self) -> bool:
-        return self._expected > 0 or any(ticket.preparing for ticket in self._tickets)
+    def _ready(self) -> int:
+        return sum(len(ticket.ready) for ticket in self._tickets)
+
+    def _wait_seconds(self) -> float:
+        """How long a batch that could begin waits for more."""
+        if self._expected > 0 or any(ticket.preparing for ticket in self._tickets):
+            return min(self._patience, max(_SHORT, _FOR_COMING * self._last_seconds))
+        return min(self._patience, _FOR_RETURNING * self._last_seconds) if self._ready() < self._last_size else 0.0
 
     def _take(self) -> list[tuple[Ticket, int, Prepared]]:
         """One piece of each request in turn, until the batch is full. All are of the first one's lane."""
@@ -185,6 +198,7 @@ class Scheduler:
             return
         pieces = [ticket.pieces[index] for ticket, index, _ in batch]
         found: Sequence[Segment | Exception]
+        begun = time.monotonic()
         try:
             found = batch[0][0].lane.decode(pieces, [prepared for _, _, prepared in batch])
         except Exception as error:
@@ -192,8 +206,8 @@ class Scheduler:
             found = [error] * len(batch)
             if isinstance(error, EngineError):
                 self._failed(error)
-        self.batches += 1
-        self.decoded += len(batch)
+        self._last_size, self._last_seconds = len(batch), time.monotonic() - begun
+        self._noted(len(batch))
         for (ticket, index, _), one in zip(batch, found, strict=True):
             if not ticket.cancelled:
                 ticket.deliver(index, one)

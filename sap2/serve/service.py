@@ -84,7 +84,13 @@ class Service:
         engine = lanes.transcriber.decoder.engine
         threads = _CONCURRENT if isinstance(engine, ConcurrentEngine) else 1
         options = self.options
-        self._scheduler = Scheduler(options.batch_size, options.max_batch_tokens, threads, failed=self._fail)
+        self._scheduler = Scheduler(
+            options.batch_size,
+            options.max_batch_tokens,
+            threads,
+            failed=self._fail,
+            noted=self.metrics.batches.observe,
+        )
         rate = lanes.transcriber.sampling_rate
         noise = np.random.default_rng(0).normal(0, 0.1, rate).astype(np.float32)
         lane = lanes.lane(Way())

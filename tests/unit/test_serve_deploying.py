@@ -1,0 +1,95 @@
+"""The examples that start the server name options that it has, and ``sap2 serve`` refuses wrong ones."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sap2.cli import main
+from sap2.commands.serve import add_arguments, options_of
+from sap2.commands.shared import Parser
+from sap2.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def parse(*words):
+    parser = Parser(prog="sap2 serve")
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def dockerfile(name):
+    """The words of an instruction in JSON's form."""
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    return yaml.safe_load(re.search(rf"^{name} (\[.*\])$", text, re.M)[1])
+
+
+def test_the_container_starts_the_server_with_options_that_it_has():
+    entry = dockerfile("ENTRYPOINT")
+    assert entry[:2] == ["sap2", "serve"]
+    assert parse(*entry[2:], *dockerfile("CMD")).host == "0.0.0.0"
+    assert (ROOT / ".dockerignore").exists()
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_the_services_have_options_that_there_are(name):
+    service = COMPOSE["services"][name]
+    args = parse(*dockerfile("ENTRYPOINT")[2:], *service["command"])
+    assert args.prune_adapter and args.asr_adapter
+    assert all(port.startswith("127.0.0.1:") and port.endswith(f":{args.port}") for port in service["ports"])
+    assert (ROOT / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).resolve().exists()
+    given = service["build"].get("args", {})
+    assert all(f"ARG {arg}=" in (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8") for arg in given)
+
+
+def test_the_unit_of_systemd_has_options_that_there_are():
+    unit = (ROOT / "examples" / "deploy" / "sap2.service").read_text(encoding="utf-8")
+    words = shlex.split(re.search(r"^ExecStart=(.*)$", unit, re.M)[1])
+    assert words[:2] == ["/opt/sap2/bin/sap2", "serve"]
+    args = parse(*words[2:])
+    assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M)[1]) > args.drain_seconds
+
+
+MODEL = ("--model", "folder/model")
+
+
+def test_options(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAP2_API_KEY", "from the environment")
+    (tmp_path / "names.txt").write_text("Wozniak\n")
+    given = ("--term-bank", f"names={tmp_path / 'names.txt'}", "--max-audio-minutes", "5", "--max-upload-mib", "2")
+    options = options_of(parse(*MODEL, *given))
+    assert options.names == ("model",) and options.api_key == "from the environment"
+    assert options.limits.audio_seconds == 300 and options.limits.upload_bytes == 2 << 20
+    assert list(options.banks) == ["names"] and "localhost" in options.hosts
+    assert options_of(parse(*MODEL, "--api-key", "given")).api_key == "given"
+    assert options_of(parse(*MODEL, "--host", "0.0.0.0", "--served-model-name", "a", "b")).hosts is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--term-bank", "names.txt"], "NAME=FILE"),
+        (["--term-bank", "names=none.txt"], "no such file"),
+        (["--port", "70000"], "0 to 65535"),
+    ],
+)
+def test_options_that_are_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        options_of(parse(*MODEL, *given))
+
+
+def test_a_port_that_is_taken_is_one_line(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", *MODEL, "--port", str(port)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"127.0.0.1:{port}" in error
