@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from prune_report import SHOWN, picks, rates
 
 from sap2.files import atomic_write
@@ -113,7 +114,7 @@ def table(cells: Sequence[Cell], found: Mapping[str, dict]) -> list[str]:
 
 
 def plot(cells: Sequence[Cell], found: Mapping[str, dict], path: Path) -> None:
-    """B-WER over the distance, a panel a sound and a line an adapter; clean speech at the right end."""
+    """B-WER over the distance, a panel a sound and a line an adapter; clean speech on the left."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -121,18 +122,20 @@ def plot(cells: Sequence[Cell], found: Mapping[str, dict], path: Path) -> None:
 
     way = cells[0].way
     shown = [cell for cell in cells if cell.way == way]
-    sounds = list(dict.fromkeys(cell.condition.kind for cell in shown if cell.condition.distance is not None))
+    rates_at = {(cell.condition, cell.adapter): found[cell.name]["rates"]["b_wer"] for cell in shown}
+    conditions = list(dict.fromkeys(cell.condition for cell in shown))
+    sounds = list(dict.fromkeys(condition.kind for condition in conditions if condition.distance is not None))
     figure, axes = plt.subplots(
         1, max(1, len(sounds)), figsize=(3.6 * max(1, len(sounds)), 3.4), sharey=True, squeeze=False
     )
     for panel, kind in zip(axes[0], sounds, strict=False):
+        here = [condition for condition in conditions if condition.kind in (kind, CLEAN.kind)]
+        names = [CLEAN.kind if condition == CLEAN else str(condition.distance) for condition in here]
         for adapter in dict.fromkeys(cell.adapter for cell in shown):
-            own = [cell for cell in shown if cell.adapter == adapter and cell.condition.kind in (kind, CLEAN.kind)]
-            own.sort(key=lambda cell: -1000 if cell.condition.distance is None else -cell.condition.distance)
-            names = ["clean" if cell.condition == CLEAN else str(cell.condition.distance) for cell in own]
-            points = [found[cell.name]["rates"]["b_wer"] for cell in own]
-            spread = [[point[0] - point[1] for point in points], [point[2] - point[0] for point in points]]
-            panel.errorbar(names, [point[0] for point in points], yerr=spread, marker="o", capsize=2, label=adapter)
+            # what was not measured interrupts a line
+            points = np.array([rates_at.get((condition, adapter), [np.nan] * 3) for condition in here])
+            spread = np.abs(points[:, 1:] - points[:, :1]).T
+            panel.errorbar(names, points[:, 0], yerr=spread, marker="o", capsize=2, label=adapter)
         panel.set(title=kind, xlabel="dB")
     axes[0][0].set(ylabel="B-WER %", ylim=(0, None))  # of all panels, once all of them are drawn
     axes[0][0].legend()
