@@ -161,19 +161,23 @@ def lists(utterances: Sequence[Measured]) -> Iterator[str]:
     yield "| attention to a keyword, and what the word loses without it | |"
     yield "|---|---|"
     yield f"| pairs of a word and a keyword that was told; of those, the word itself | {len(pairs)}; {int(own.sum())} |"
-    correlation = spearman(looked, effect)
-    yield f"| Spearman over all pairs | {'n/a' if correlation is None else f'{correlation:.2f}'} |"
+    yield f"| Spearman over all pairs | {_or_none(spearman(looked, effect))} |"
     for title, chosen in (("the keyword is the word", own == 1), ("it is not", own == 0)):
         if chosen.any():
             added = f"{effect[chosen].mean():.2f} ({np.median(effect[chosen]):.2f}) nats"
             yield f"| {title}: attention to the keyword, mean | {100 * looked[chosen].mean():.1f} % |"
             yield f"| {title}: log probability that the keyword adds, mean (median) | {added} |"
+            yield f"| {title}: Spearman of the two | {_or_none(spearman(looked[chosen], effect[chosen]))} |"
     strong = effect > np.log(2)
     if strong.any() and not strong.all():
         order = np.argsort(np.argsort(looked))
         area = (order[strong].mean() - (strong.sum() - 1) / 2) / (~strong).sum()
         yield f"| pairs where the keyword doubles the word's probability | {int(strong.sum())} |"
         yield f"| attention tells such a pair from any other (area under ROC) | {100 * area:.0f} % |"
+
+
+def _or_none(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}"
 
 
 def plot(utterances: Sequence[Measured], path: Path) -> None:

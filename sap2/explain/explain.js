@@ -114,17 +114,17 @@ function drawList(segment, word) {
   $("list").hidden = !list.length;
   $("listtitle").hidden = !list.length;
   $("listnote").textContent = !list.length ? "No keywords were given." :
-    `Stage two was told ${told.length} of ${list.length} keywords. The last columns say how likely “${word[TEXT]}” is with the list and without that one keyword.`;
+    `Stage two was told ${told.length} of ${list.length} keywords. With these, “${word[TEXT]}” has ${percent(Math.exp(word[LOG_PROB]))}; the table says what it has without one of them.`;
   const without = k => word[WITHOUT][told.indexOf(k)], likelihood = p => percent(Math.exp(p)), ofTold = value => k => k[TOLD] ? value(k) : "";
-  const columns = [{title: "Keyword", cell: k => k[KW_TEXT], tone: () => "text keyword"}, {title: "Told", cell: k => k[TOLD] ? "yes" : "no"}];
+  const columns = [{title: "Keyword", cell: k => k[KW_TEXT], tone: () => "text keyword"}, {title: "Told", cell: k => k[TOLD] ? "yes" : "no"},
+    {title: "Written", cell: k => k[WRITTEN] ? "yes" : ""},
+    {title: "The word without it", cell: ofTold(k => likelihood(without(k))), tone: k => k[TOLD] && word[LOG_PROB] - without(k) > CLEAR ? "good more" : ""},
+    {title: "Looked at for the word", cell: ofTold(k => percent(word[LOOKED_AT][told.indexOf(k)]))}];
   const known = (column, title, show) => { if (any(column)) columns.push({title, cell: k => k[column] === null ? "" : show(k[column])}); };
   known(RANK, "Rank in stage one", String);
   known(PROBABILITY, "Probability in stage one", percent);
   known(SALIENCE, "Heard by the spotter (nats)", value => num(value, 1));
   known(POOLED, "Looked at by the pooling", percent);
-  columns.push({title: "Looked at for this word", cell: ofTold(k => percent(word[LOOKED_AT][told.indexOf(k)]))}, {title: "Written", cell: k => k[WRITTEN] ? "yes" : ""},
-    {title: "Word with the list", cell: ofTold(() => likelihood(word[LOG_PROB]))},
-    {title: "Word without this keyword", cell: ofTold(k => likelihood(without(k))), tone: k => k[TOLD] && word[LOG_PROB] - without(k) > CLEAR ? "good more" : ""});
   const head = el("tr", null, "", ...columns.map((column, index) => el("th", column.title, index ? "" : "text")));
   const body = el("tbody", null, "", ...list.slice(0, Math.max(told.length, SHOWN_KEYWORDS)).map(k => el("tr", null, k[TOLD] ? "" : "out",
     ...columns.map(column => el("td", column.cell(k), column.tone ? column.tone(k) : "")))));

@@ -80,7 +80,7 @@ def explain(
     cost = _cost(work)
     if announce is not None:
         announce(cost)
-    with Progress("explain", cost.forward + cost.backward, "pass", transcriber.progress) as shown:
+    with Progress("explain", cost.forward + cost.backward, "input", transcriber.progress) as shown:
         segments = [one.explain(shown.update) for one in work]
     text = " ".join(segment.text for segment in segments if segment.text)
     return Explanation(id, text, segments, cost, time.monotonic() - start)
