@@ -142,6 +142,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     audio.add_argument(
         "--num-workers", type=positive, default=4, metavar="N", help="threads that read audio (default: %(default)s)"
     )
+    files.add_argument(
+        "--words", action="store_true", help="results have the words with their times, and how sure they are"
+    )
     files.add_argument("--overwrite", action="store_true", help="start afresh, whatever the result file holds")
 
 

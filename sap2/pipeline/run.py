@@ -23,6 +23,7 @@ from sap2.pipeline.results import ResultFiles, read_results, read_settings_file
 from sap2.pipeline.shards import Shard, read_shards, write_merged
 from sap2.pipeline.stages import StagePlan, plan_stages
 from sap2.pipeline.worker import Worker
+from sap2.prompts import PRUNE
 from sap2.rows import Row
 
 _PRUNING = tuple(field.name for field in dataclasses.fields(PruneOptions))
@@ -46,6 +47,7 @@ class PipelineOptions:
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training.
         guard_leaks: decode replies that look like the list again without it (:mod:`sap2.pipeline.leaks`).
+        words: results have the words with their times in the audio, and how sure they are.
         num_workers: threads that read audio ahead.
         overwrite: start afresh instead of going on with what ``result_path`` holds.
         engine: what generates, of :data:`sap2.pipeline.engines.choice.ENGINES`.
@@ -74,6 +76,7 @@ class PipelineOptions:
     truncate_audio: bool = False
     case: str | None = None
     guard_leaks: bool = True
+    words: bool = False
     num_workers: int = 4
     overwrite: bool = False
     engine: str = "transformers"
@@ -88,7 +91,10 @@ class PipelineOptions:
         Raises:
             InputError: they do not fit.
         """
-        return plan_stages(self.stages, self.prune_adapter, self.asr_adapter, self.prune_options().names())
+        plan = plan_stages(self.stages, self.prune_adapter, self.asr_adapter, self.prune_options().names())
+        if self.words and plan.stages == (PRUNE,):
+            raise InputError("--words needs a transcript; allowed: the stages asr, prune,asr, joint")
+        return plan
 
     def prune_options(self) -> PruneOptions:
         """How stage one is done."""
@@ -106,6 +112,7 @@ class PipelineOptions:
             **({name: getattr(self, name) for name in _PRUNING} if self.prune_options().names() else {}),
             **{f"{name}_weights": weights_fingerprint(getattr(self, name)) for name in names[:3]},
             **({} if self.guard_leaks else {"guard_leaks": False}),
+            **({"words": True} if self.words else {}),
             **({} if self._is_exact() else {"engine": likely_engine(self.engine)}),
         }
 

@@ -45,6 +45,7 @@ class Worker:
         self.files = files
         self.report = report
         self.written = 0
+        self._word_spelling: str | None = None
 
     def load(self, options: PipelineOptions, rank: Rank) -> None:
         """Load the model; each rank takes the GPU of its number on the machine."""
@@ -64,6 +65,9 @@ class Worker:
             prune=options.prune_options(),
             guard_leaks=options.guard_leaks,
         )
+        if options.words:
+            self.decoder.check_word_times("--words")
+            self._word_spelling = "model"
         if self.decoder.bank is not None and rank.is_first:
             print(f"{options.term_bank}: {self.decoder.bank}", file=sys.stderr)
 
@@ -118,7 +122,8 @@ class Worker:
 
     def _job(self, item: Item) -> Job:
         rate = self.decoder.encoder.sampling_rate
-        return Job(item.audio, lambda: load_audio(item.audio, rate), item.keywords, item.content, item.system)
+        job = Job(item.audio, lambda: load_audio(item.audio, rate), item.keywords, item.content, item.system)
+        return job._replace(word_spelling=self._word_spelling)
 
     def died(self, error: EngineError) -> EngineError:
         """That the engine has failed, and what is left to do."""
@@ -167,5 +172,6 @@ def result_row(item: Item, outcome: Outcome) -> Row:
         "audio_seconds": round(outcome.audio_seconds, 3),
         "audio_tower_runs": outcome.audio_tower_runs,
         "seconds": outcome.seconds,
+        **({} if outcome.words is None else {"words": [word.to_dict() for word in outcome.words]}),
         **({} if outcome.leak is None else {"leak": outcome.leak._asdict()}),
     }

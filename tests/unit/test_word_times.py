@@ -12,7 +12,7 @@ from commands import sap2
 from sap2 import Transcriber
 from sap2.errors import InputError
 from sap2.pipeline.confidence import WordCalibration
-from sap2.rowfiles import write_rows
+from sap2.rowfiles import read_rows, write_rows
 from sap2.shipped import resolve_name
 from sap2.tiny.speech import speak
 
@@ -126,3 +126,19 @@ def test_one_command_makes_the_probabilities_true(tmp_path, wavs):
     loaded = WordCalibration.load(adapter)
     assert loaded is not None and loaded != WordCalibration()
     assert Transcriber("sap2-tiny", asr_adapter=adapter)._decoder._timer._calibration == loaded
+
+
+def test_results_of_a_test_set_have_words_where_they_are_asked_for(tmp_path, wavs, tiny, capsys):
+    write_rows(tmp_path / "test.jsonl", [{"id": "u1", "audio": wavs[0], "text": "hi", "keywords": ["Wozniak"]}])
+    run = ["pipeline", "--val-dataset", tmp_path / "test.jsonl", "--result-path", tmp_path / "result.jsonl"]
+    shipped = ["--model", "sap2-tiny", "--asr-adapter", "sap2-tiny-asr", "--words"]
+    assert sap2(*run, *shipped) == 0
+    (result,) = [row for _, row in read_rows(tmp_path / "result.jsonl")]
+    assert [word["word"] for word in result["words"]] == result["response"].split()
+    assert all(0 <= word["start"] < word["end"] <= result["audio_seconds"] for word in result["words"])
+    assert sap2(*run, *shipped[:-1]) == 2  # not to be mixed
+    assert "words True (now None)" in capsys.readouterr().err
+    assert sap2(*run, "--model", tiny, "--words", "--overwrite") == 2
+    assert "--words needs a spotter" in capsys.readouterr().err
+    assert sap2(*run, *shipped, "--stages", "prune", "--pruner", "spot", "--overwrite") == 2
+    assert "--words needs a transcript; allowed: the stages asr, prune,asr, joint" in capsys.readouterr().err
