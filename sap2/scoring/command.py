@@ -75,6 +75,7 @@ def evaluate(sources: Sources, settings: Settings) -> tuple[Scores, Report]:
         files={name: str(path) for name, path in (sources.input_files or sources.hyps or {}).items()},
         replies=test_set.hyps,
         picks=test_set.picks,
+        sure=test_set.sure,
         title=settings.title,
     )
     return scores, report

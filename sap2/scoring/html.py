@@ -19,6 +19,8 @@ from sap2.scoring.figures import FIGURES, LABELS
 from sap2.scoring.output import Report
 from sap2.text import split_words
 
+UNSURE = 0.6
+"""A word of a smaller probability is framed on request."""
 PAGE = Path(__file__).with_name("report.html")
 """Its style and script are in the files of the same name, and go into the page."""
 
@@ -113,7 +115,8 @@ def _address(audio: str | None, folder: Path | None) -> str:
 
 
 def _system(scores: Scores, report: Report, name: str, index: int) -> list[Any]:
-    """``[hypothesis, listed flags, operations, errors, biased errors, picked keywords or null]`` of one system."""
+    """One system: ``[hypothesis, listed flags, operations, errors, biased errors, picked keywords, unsure flags]``, the
+    last two null where they are not known."""
     system = scores.systems[name]
     key = scores.utterances[index].id
     words = slice(system.hyps.offsets[index], system.hyps.offsets[index + 1])
@@ -125,7 +128,15 @@ def _system(scores: Scores, report: Report, name: str, index: int) -> list[Any]:
         int(errors.sum()),
         int(errors[BIASED]),
         report.picks.get(name, {}).get(key),
+        _unsure(report.sure.get(name, {}).get(key), words.stop - words.start),
     ]
+
+
+def _unsure(probabilities: list[float | None] | None, count: int) -> str | None:
+    """A 1 for each word that is less sure than :data:`UNSURE`; None where the probabilities are of other words."""
+    if probabilities is None or len(probabilities) != count:
+        return None
+    return "".join("1" if p is not None and p < UNSURE else "0" for p in probabilities)
 
 
 def _words(scores: Scores, ids: np.ndarray) -> list[str]:

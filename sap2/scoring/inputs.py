@@ -76,7 +76,8 @@ class TestSet:
     """References and the hypotheses of each system, ``hyps[name][utterance id]``.
 
     ``unparsed[name]`` are the ids of joint replies that have no transcription and count as empty hypotheses;
-    ``picks[name]`` the keywords that stage one picked, by id, where the rows hold them; ``notes`` are lines for the
+    ``picks[name]`` the keywords that stage one picked, by id, and ``sure[name]`` the probabilities of the words, where
+    the rows hold them; ``notes`` are lines for the
     reader of the report.
     """
 
@@ -87,6 +88,7 @@ class TestSet:
     problems: Problems = field(default_factory=Problems)
     unparsed: dict[str, list[str]] = field(default_factory=dict)
     picks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    sure: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -175,7 +177,8 @@ class ResultRow:
     """What the scorer takes from one row of a result file.
 
     ``picked`` are the keywords of stage one, where the row holds them, and ``ranked`` those with a probability, the
-    likeliest first; ``parsed`` is False for a joint reply without transcript.
+    likeliest first; ``parsed`` is False for a joint reply without transcript; ``sure`` is the probability of each word
+    of the reply (``sap2 pipeline --words``), where the row has them.
     """
 
     id: str
@@ -187,6 +190,7 @@ class ResultRow:
     picked: list[str] | None = None
     ranked: list[str] | None = None
     parsed: bool = True
+    sure: list[float | None] | None = None
 
 
 def read_results(path: str | os.PathLike[str], problems: Problems, reply: str = "auto") -> dict[str, ResultRow]:
@@ -243,7 +247,17 @@ def _result_row(row: Row, where: str) -> ResultRow:
         next((_encodable(path) for path in row_audios(row) if isinstance(path, str)), None),
         _texts(row.get("picked_keywords")),
         _ranked(row.get("keyword_probabilities")),
+        sure=_probabilities(row.get("words")),
     )
+
+
+def _probabilities(words: Any) -> list[float | None] | None:
+    """The probabilities of a row's words; None where it has no words with them."""
+    if not isinstance(words, list) or not all(isinstance(word, dict) for word in words):
+        return None
+    found = [word.get("probability") for word in words]
+    numbers = [p if isinstance(p, int | float) and 0 <= p <= 1 else None for p in found]
+    return None if all(p is None for p in numbers) else numbers
 
 
 def _ranked(value: Any) -> list[str] | None:

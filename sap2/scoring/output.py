@@ -25,7 +25,7 @@ class Report:
     """All results of one run, ready to be printed or written.
 
     ``files`` are those of each system, ``replies`` its texts by utterance as they were read, ``picks`` the keywords
-    that its stage one picked.
+    that its stage one picked, ``sure`` the probabilities of its words.
     """
 
     definition: str
@@ -42,6 +42,7 @@ class Report:
     files: dict[str, str] = field(default_factory=dict)
     replies: dict[str, dict[str, str]] = field(default_factory=dict)
     picks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    sure: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     title: str = ""
 
 

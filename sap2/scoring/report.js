@@ -1,6 +1,6 @@
 const PAGE = 50, MAX_COLUMNS = 1500;
 const ID = 0, SESSION = 1, REF = 2, BIASED = 3, LISTED = 4, BIASED_WORDS = 5, SYSTEMS = 6, LIST = 7, AUDIO = 8;  // fields of an utterance
-const HYP = 0, HYP_LISTED = 1, OPERATIONS = 2, ERRORS = 3, BIASED_ERRORS = 4, PICKED = 5;  // fields of a system's part of it
+const HYP = 0, HYP_LISTED = 1, OPERATIONS = 2, ERRORS = 3, BIASED_ERRORS = 4, PICKED = 5, UNSURE = 6;  // fields of a system's part of it
 const MATCH = "0", SUBSTITUTION = "1", INSERTION = "2", DELETION = "3";
 const WER_KINDS = ["wer", "u_wer", "b_wer"];
 const BLANK = "\u00a0";  // keeps the height of an empty slot
@@ -138,7 +138,7 @@ function slots(u) {
       if (op === INSERTION) gaps[i].push(j++);
       else paired[i++] = op === DELETION ? {op, j: null} : {op, j: j++};
     }
-    return {hyp, listed: s[HYP_LISTED], paired, gaps};
+    return {hyp, listed: s[HYP_LISTED], unsure: s[UNSURE], paired, gaps};
   });
   return {n, columns};
 }
@@ -146,7 +146,9 @@ function cell(system, j, op, repaired) {
   const wrong = op !== MATCH, text = j === null ? "·" : system.hyp[j];
   const keyword = j !== null && system.listed[j] === "1";
   const node = el("span", text, (wrong ? "err" : repaired ? "fix" : "") + (keyword ? " kw" : ""));
-  if (wrong) node.title = {[SUBSTITUTION]: "substitution", [INSERTION]: "insertion", [DELETION]: "deletion"}[op];
+  const told = wrong ? [{[SUBSTITUTION]: "substitution", [INSERTION]: "insertion", [DELETION]: "deletion"}[op]] : [];
+  if (j !== null && system.unsure && system.unsure[j] === "1") { node.classList.add("unsure"); told.push("the system was not sure"); }
+  node.title = told.join(", ");
   return node;
 }
 function drawAlignment(u) {
@@ -180,6 +182,10 @@ function drawAudio(u) {
   player.src = u[AUDIO];
   return [player];
 }
+
+const knowsSure = D.utterances.some(u => u[SYSTEMS].some(s => s[UNSURE] !== null));
+for (const node of document.querySelectorAll(".ifsure")) node.hidden = !knowsSure;
+$("sure").onchange = event => document.body.classList.toggle("showunsure", event.target.checked);
 
 const view = {filter: "all", target: D.names.length - 1, session: null, search: "", page: 0, sort: {by: null, down: false}};
 const change = u => u[SYSTEMS][view.target][ERRORS] - u[SYSTEMS][0][ERRORS];

@@ -96,8 +96,9 @@ def _from_results(files: dict[str, Path], reply: str) -> TestSet:
         _add_system(test_set, name, pool, [key for key, row in rows.items() if not row.parsed])
         if name != first_name:
             _join_rows(test_set, name, rows)
-        picks = match_ids((utterance.id for utterance in utterances), rows).items()
-        test_set.picks[name] = {key: rows[match].picked for key, match in picks if rows[match].picked is not None}
+        matched = {key: rows[row] for key, row in match_ids((utterance.id for utterance in utterances), rows).items()}
+        test_set.picks[name] = {key: row.picked for key, row in matched.items() if row.picked is not None}
+        test_set.sure[name] = {key: row.sure for key, row in matched.items() if row.sure is not None}
     return test_set
 
 

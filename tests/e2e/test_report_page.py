@@ -30,7 +30,8 @@ def page_file(tmp_path_factory) -> Path:
     kinds = [(wrong, right), (right, wrong), (right, right)]
     (folder / "a.wav").write_bytes(b"RIFF")
     for index, name in enumerate(("base", "sap2")):
-        more = {"audios": [str(folder / "a.wav")], "picked_keywords": ["wozniak"]} if index else {}
+        words = [{"word": word, "probability": 0.3 if word.lower() == "wozniak" else 0.9} for word in right.split()]
+        more = {"audios": [str(folder / "a.wav")], "picked_keywords": ["wozniak"], "words": words} if index else {}
         rows = [row(n, kinds[n % 3][index], label, session=f"talk{n % 2}", **more) for n in range(60)]
         (folder / f"{name}.jsonl").write_text("".join(rows) + row(99, HOSTILE, HOSTILE, session="talk0"))
     files = [f"{name}={folder / name}.jsonl" for name in ("base", "sap2")]
@@ -68,6 +69,11 @@ def test_the_page(browser, page_file, width):
     assert page.locator("#where").inner_text() == "1 to 50 of 61"
     assert page.locator("#list audio").count() == 50 and "sap2 picked wozniak" in page.locator("#list").inner_text()
     assert ["wozniak", "60", "20", "20"] in [text.split("\t") for text in page.locator("#words tr").all_inner_texts()]
+    framed = "getComputedStyle(document.querySelector('#list .unsure')).outlineStyle"
+    assert page.evaluate(framed) == "none"
+    page.get_by_label("not sure of").check()
+    assert page.evaluate(framed) == "dashed"
+    assert set(page.locator("#list .unsure").all_inner_texts()) == {"Wozniak", "was"}  # the word in its place
     page.get_by_text("Lost a keyword").click()
     assert "filter=lost" in page.evaluate("location.hash")
     page.goto("about:blank")

@@ -127,8 +127,8 @@ def test_html_data_has_flags_and_operations(tmp_path):
     data = page_data(scores, report)
     base, sap2 = data["utterances"][1][6]
     assert data["utterances"][1][:6] == ["u1", "talk1", "now hear wozniak speak 1", "00100", "00100", 1]
-    assert base == ["now hear was speak 1", "00000", "00100", 1, 1, None]
-    assert sap2 == ["now hear wozniak speak 1", "00100", "00000", 0, 0, None]
+    assert base == ["now hear was speak 1", "00000", "00100", 1, 1, None, None]
+    assert sap2 == ["now hear wozniak speak 1", "00100", "00000", 0, 0, None, None]
 
 
 def test_html_data_has_lists_picks_audio_and_where_it_comes_from(tmp_path):
@@ -244,3 +244,19 @@ def test_rankings_are_scored_where_there_are_some(tmp_path, capsys):
     path.write_text("".join(json.dumps(one) + "\n" for one in plain), encoding="utf-8")
     assert sap2("score-keywords", "--input_file", path) == 0
     assert "recall at" not in capsys.readouterr().out
+
+
+def test_words_that_a_system_was_not_sure_of(tmp_path):
+    def result(key, response, words):
+        return json.dumps({"id": key, "response": response, "labels": "now hear wozniak", "words": words}) + "\n"
+
+    words = [{"word": word, "probability": p} for word, p in (("now", 0.9), ("hear", None), ("was", 0.2))]
+    lines = [
+        result("u0", "now hear was", words),
+        result("u1", "now hear", words),
+        result("u2", "now hear was", "no list"),
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    scores, report = evaluate(Sources({"a": str(tmp_path / "a.jsonl")}), Settings(draws=20))
+    flags = [utterance[6][0][6] for utterance in page_data(scores, report)["utterances"]]
+    assert flags == ["001", None, None], "words that are not those of the reply are left alone"
