@@ -178,7 +178,8 @@ class ResultRow:
 
     ``picked`` are the keywords of stage one, where the row holds them, and ``ranked`` those with a probability, the
     likeliest first; ``parsed`` is False for a joint reply without transcript; ``sure`` is the probability of each word
-    of the reply (``sap2 pipeline --words``), where the row has them.
+    of the reply (``sap2 pipeline --words``), where the row has them; ``prune_ref`` is the label of stage one, where the
+    row keeps one beside its own.
     """
 
     id: str
@@ -191,6 +192,7 @@ class ResultRow:
     ranked: list[str] | None = None
     parsed: bool = True
     sure: list[float | None] | None = None
+    prune_ref: str | None = None
 
 
 def read_results(path: str | os.PathLike[str], problems: Problems, reply: str = "auto") -> dict[str, ResultRow]:
@@ -248,6 +250,7 @@ def _result_row(row: Row, where: str) -> ResultRow:
         _texts(row.get("picked_keywords")),
         _ranked(row.get("keyword_probabilities")),
         sure=_probabilities(row.get("words")),
+        prune_ref=_encodable(label) if isinstance(label := row.get("prune_labels"), str) else None,
     )
 
 

@@ -188,9 +188,14 @@ def _select(
 
 
 def _selection(row: ResultRow, text: str | None, rules: KeywordRules) -> Selection:
-    """The label is what the model was asked for; without one, what is spoken is found as build_prune finds it."""
-    if row.ref is not None:
-        spoken = picked_keywords(row.ref) or []
+    """The label is what the model was asked for; without one, what is spoken is found as build_prune finds it.
+
+    ``sap2 pipeline --stages prune`` on rows of stage two keeps their transcripts as labels, and those of stage one
+    beside them.
+    """
+    label = row.ref if row.prune_ref is None else row.prune_ref
+    if label is not None:
+        spoken = picked_keywords(label) or []
     else:
         spoken = spoken_keywords(row.keywords, text or "", rules.normalize, rules.char)
     return Selection(

@@ -260,3 +260,11 @@ def test_words_that_a_system_was_not_sure_of(tmp_path):
     scores, report = evaluate(Sources({"a": str(tmp_path / "a.jsonl")}), Settings(draws=20))
     flags = [utterance[6][0][6] for utterance in page_data(scores, report)["utterances"]]
     assert flags == ["001", None, None], "words that are not those of the reply are left alone"
+
+
+def test_stage_one_s_own_label_counts_where_the_row_keeps_the_transcript(tmp_path):
+    turn = {"role": "user", "content": "<audio>Select.<|startofcontext|>emily, wozniak<|endofcontext|>"}
+    row = {"id": "u", "response": "wozniak", "labels": "hi wozniak", "prune_labels": "wozniak", "messages": [turn]}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n")
+    loaded = load_selections({"p": tmp_path / "p.jsonl"}, None, KeywordRules())
+    assert score_selections(loaded.selections["p"])["micro"]["recall"] == 100
