@@ -162,6 +162,7 @@ def run_with(decoder, cluster, tmp_path, monkeypatch, ids, **changes):
     return [row["id"] for row in rows_of(files.path)], files.errors
 
 
+@pytest.mark.slow  # eight starts of a worker
 def test_a_row_that_kills_its_workers_is_an_error_of_that_row(cluster, tmp_path, monkeypatch):
     ids = ["once", *map(str, range(20)), "killer", *map(str, range(20, 30))]
     done, errors = run_with(ray_decoders.Obedient, cluster, tmp_path, monkeypatch, ids)
