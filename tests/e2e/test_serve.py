@@ -51,6 +51,8 @@ def server(tmp_path_factory):
 
 def ends_orderly(server):
     """SIGTERM: what runs is finished, what is new is refused, and the code is 0."""
+    while "sap2_requests_in_progress 0.0" not in read(server, "/metrics"):
+        time.sleep(0.05)  # of an earlier test, whose caller has gone
     answers = []
     asking = threading.Thread(target=lambda: answers.append(ask(server).text))
     asking.start()
