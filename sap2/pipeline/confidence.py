@@ -6,8 +6,6 @@ a language model that was trained until it makes few errors is surer of itself t
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sap2.errors import InputError
-from sap2.files import atomic_write
 from sap2.pipeline.engines.base import Reply
+from sap2.pruning.calibration import read_weights, sigmoid, write_weights
 
 FILE_NAME = "words.json"
 """Beside the weights of the adapter that it was fitted for."""
@@ -55,15 +52,11 @@ class WordCalibration(NamedTuple):
     def probability(self, evidence: Evidence) -> float:
         """That the word is right."""
         odds = self.constant + sum(weight * value for weight, value in zip(self[1:], evidence, strict=True))
-        return 1 / (1 + math.exp(-max(-500.0, odds)))
+        return sigmoid(odds)
 
     def save(self, folder: str | os.PathLike[str], **notes: Any) -> Path:
         """Write it beside an adapter; ``notes`` say what it was fitted on."""
-        path = Path(folder) / FILE_NAME
-        with atomic_write(path) as stream:
-            json.dump({"calibration": self._asdict(), **notes}, stream, indent=1)
-            stream.write("\n")
-        return path
+        return write_weights(Path(folder) / FILE_NAME, self._asdict(), notes)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> WordCalibration | None:
@@ -72,14 +65,8 @@ class WordCalibration(NamedTuple):
         Raises:
             InputError: the file is not one that :meth:`save` wrote.
         """
-        path = Path(folder) / FILE_NAME
-        if not path.is_file():
-            return None
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))["calibration"]
-            return cls(**{name: float(values[name]) for name in cls._fields})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a calibration of words: {error!r}; sap2 calibrate writes one") from None
+        weights = read_weights(Path(folder) / FILE_NAME, "words", cls._fields)
+        return None if weights is None else cls(**weights)
 
 
 def token_log_probs(reply: Reply, transcript: str, text: str, places: Sequence[tuple[int, int]]) -> list[list[float]]:

@@ -5,10 +5,9 @@ A :class:`Lane` is a way through the stages. All lanes share the model; pieces o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from sap2.audio_samples import Recording
 from sap2.errors import InputError
 from sap2.pipeline.batching import by_halves
 from sap2.pipeline.decoder import Decoder
@@ -18,7 +17,6 @@ from sap2.pipeline.transcriber import Piece, Transcriber
 from sap2.pipeline.types import Segment
 from sap2.pipeline.utterances import Prepared
 from sap2.prompts import PRUNE
-from sap2.slides.sources import TimedKeywords
 
 
 class Way(NamedTuple):
@@ -41,23 +39,15 @@ class Lane:
     Args:
         transcriber: with the model.
         decoder: runs the stages.
+
+    Attributes:
+        pieces: :meth:`sap2.pipeline.transcriber.Transcriber.offer`.
     """
 
     def __init__(self, transcriber: Transcriber, decoder: Decoder):
         self._transcriber = transcriber
         self._decoder = decoder
-
-    def pieces(
-        self,
-        id: str,
-        samples: Recording,
-        spans: Iterable[tuple[int, int]],
-        keywords: Sequence[str],
-        slides: Sequence[TimedKeywords] = (),
-        word_timestamps: bool = False,
-    ) -> list[Piece]:
-        """The pieces of a recording that was cut at these samples, each with the keywords of its time."""
-        return self._transcriber.offer(id, samples, spans, keywords, slides, word_timestamps)
+        self.pieces = transcriber.offer
 
     def prepare(self, piece: Piece) -> Prepared:
         """Hear a piece and encode its first prompt; safe to call from several threads.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,39 @@ FILE_NAME = "pruner.json"
 """Beside the weights of the adapter that it was fitted for."""
 FEATURES = ("constant", "salience", "letters", "log_entries")
 CONTEST = ("rivals", "sharpness", "offset")
+
+
+def write_weights(path: Path, weights: Mapping[str, float], notes: Mapping[str, Any]) -> Path:
+    """Write the weights of a calibration, whole or not at all; ``notes`` say what it was fitted on."""
+    with atomic_write(path) as stream:
+        json.dump({"calibration": dict(weights), **notes}, stream, indent=1)
+        stream.write("\n")
+    return path
+
+
+def read_weights(path: Path, what: str, needed: Sequence[str], allowed: Sequence[str] = ()) -> dict[str, float] | None:
+    """The weights in a file of :func:`write_weights`, or None where there is no file.
+
+    Args:
+        what: is calibrated, for the message.
+        needed: names that must be there.
+        allowed: names that may be there.
+
+    Raises:
+        InputError: the file is not one that :func:`write_weights` wrote.
+    """
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["calibration"]
+        return {name: float(values[name]) for name in [*needed, *(name for name in allowed if name in values)]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a calibration of {what}: {error!r}; sap2 calibrate writes one") from None
+
+
+def sigmoid(odds: float) -> float:
+    """The probability of log odds."""
+    return 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
 
 
 class Calibration(NamedTuple):
@@ -60,15 +93,11 @@ class Calibration(NamedTuple):
     @staticmethod
     def probability(evidence: float) -> float:
         """The probability of log odds."""
-        return 1 / (1 + math.exp(-evidence)) if evidence > -700 else 0.0
+        return sigmoid(evidence)
 
     def save(self, folder: str | os.PathLike[str], **notes: Any) -> Path:
         """Write it beside an adapter; ``notes`` say what it was fitted on."""
-        path = Path(folder) / FILE_NAME
-        with atomic_write(path) as stream:
-            json.dump({"calibration": self._asdict(), **notes}, stream, indent=1)
-            stream.write("\n")
-        return path
+        return write_weights(Path(folder) / FILE_NAME, self._asdict(), notes)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Calibration | None:
@@ -79,15 +108,8 @@ class Calibration(NamedTuple):
         Raises:
             InputError: the file is not one that :meth:`save` wrote.
         """
-        path = Path(folder) / FILE_NAME
-        if not path.is_file():
-            return None
-        try:
-            values: Mapping[str, float] = json.loads(path.read_text(encoding="utf-8"))["calibration"]
-            plain = cls(**{name: float(values[name]) for name in FEATURES})._replace(rivals=0.0)
-            return plain._replace(**{name: float(values[name]) for name in CONTEST if name in values})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a calibration of a pruner: {error!r}; sap2 calibrate writes one") from None
+        weights = read_weights(Path(folder) / FILE_NAME, "a pruner", FEATURES, CONTEST)
+        return None if weights is None else cls(**{"rivals": 0.0, **weights})
 
 
 def fit_calibration(

@@ -93,3 +93,10 @@ def test_a_port_that_is_taken_is_one_line(capsys):
         assert main(["serve", *MODEL, "--port", str(port)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"127.0.0.1:{port}" in error
+
+
+def test_the_sample_of_the_page_is_the_example():
+    """The page has its own copy, since a wheel has no examples."""
+    for name in ("talk.flac", "slides.md"):
+        sample = ROOT / "sap2" / "serve" / "static" / "sample" / name
+        assert sample.read_bytes() == (ROOT / "examples" / "my_talk" / name).read_bytes()
