@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from sap2.scoring.figures import resample
+
 FRACTIONS = (0.025, 0.05, 0.1, 0.2, 0.3)
 """Of the audio's tokens, the first of an order, that are silenced."""
 
@@ -65,8 +67,7 @@ def died(curve: Sequence[float], full: float) -> float:
 
 def interval(by_talk: Mapping[str, Sequence[float]], draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """Mean of all values, and its 95 % interval over talks (bootstrap)."""
-    sums = np.array([[sum(values), len(values)] for values in by_talk.values()])
-    picked = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    drawn = sums[picked].sum(1)
+    sums = np.array([[sum(values), len(values)] for values in by_talk.values()], np.float64)
+    drawn = resample(sums, draws, seed)
     low, high = np.percentile(drawn[:, 0] / np.maximum(drawn[:, 1], 1), [2.5, 97.5])
     return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
