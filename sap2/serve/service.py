@@ -152,13 +152,13 @@ class Service:
             self.metrics.queue.set(self.busy)
 
     async def open(self, asked: Asked) -> Opened:
-        """Read the files of a request.
+        """Read the files of a request that has a :meth:`place`, and is finished therefore though the server drains.
 
         Raises:
             ApiError: what is wrong with them.
         """
-        lanes = self.check_ready()
-        assert self._scheduler is not None
+        lanes = self.lanes
+        assert lanes is not None and self._scheduler is not None
         self._scheduler.expect(1)
         try:
             with _told(asked.file, "file"):

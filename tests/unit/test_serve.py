@@ -16,6 +16,7 @@ from sap2 import Transcriber
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.sharing import Lanes
 from sap2.prompts import asr_prompt, prune_prompt
+from sap2.serve import app
 from sap2.serve.app import make_app
 from sap2.serve.options import Limits, ServeOptions
 from sap2.serve.service import Service
@@ -268,3 +269,20 @@ def test_nothing_new_while_the_server_ends(client, service, wavs):
         refused(client.get("/health"), 503)
     finally:
         service.draining = False
+
+
+def test_a_request_that_has_its_place_is_finished_when_the_end_begins(client, service, wavs, expected, monkeypatch):
+    """The signal comes while the upload is being read."""
+    read_form = app.read_form
+
+    async def read_and_drain(*args):
+        form = await read_form(*args)
+        service.draining = True
+        return form
+
+    monkeypatch.setattr(app, "read_form", read_and_drain)
+    try:
+        answer = ask(client, wavs[0], keywords=", ".join(KEYWORDS))
+    finally:
+        service.draining = False
+    assert answer.status_code == 200 and answer.json()["text"] == expected.text

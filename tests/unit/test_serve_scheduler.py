@@ -82,8 +82,12 @@ def make(lane):
 
 
 def submit(scheduler, lane, *names, **kwargs):
+    """Have pieces decoded, and wait until they are prepared: which batch they are in does not hang on the clock then."""
     answers = Answers(len(names))
-    return scheduler.submit(lane, pieces(*names, **kwargs), answers), answers
+    ticket = scheduler.submit(lane, pieces(*names, **kwargs), answers)
+    with scheduler._change:
+        assert scheduler._change.wait_for(lambda: not ticket.preparing, 30)
+    return ticket, answers
 
 
 def hold(scheduler, lane):
