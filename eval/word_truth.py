@@ -13,8 +13,8 @@ from rapidfuzz.distance import Levenshtein
 from sap2 import Request, TimedKeywords, Transcriber, Transcript, Word
 from sap2.errors import InputError
 from sap2.progress import progress
+from sap2.tables import TimedWord, read_ctm
 from sap2.tiny.talks import MARKER
-from sap2.tiny.word_events import SpokenWord
 
 SEGMENT_SECONDS = 3.0
 """The longest segment: sap2-tiny learnt from utterances of this length."""
@@ -24,14 +24,14 @@ class Talk(NamedTuple):
     """A recording with its keywords and its ``words``."""
 
     request: Request
-    words: list[SpokenWord]
+    words: list[TimedWord]
 
 
 class Match(NamedTuple):
     """A word of a transcript, and the word that was said there; None: none, or another one."""
 
     word: Word
-    said: SpokenWord | None
+    said: TimedWord | None
 
 
 def read_talks(folder: Path, split: str) -> list[Talk]:
@@ -43,10 +43,7 @@ def read_talks(folder: Path, split: str) -> list[Talk]:
     times = folder / split / "words.ctm"
     if not times.is_file():
         raise InputError(f"{times} does not exist; allowed: a folder that sap2 make-talks wrote")
-    words: dict[str, list[SpokenWord]] = {}
-    for line in times.read_text(encoding="utf-8").splitlines():
-        talk, _, start, length, text = line.split(" ")
-        words.setdefault(talk, []).append(SpokenWord(text, float(start), float(start) + float(length)))
+    words = read_ctm(times)
     facts = json.loads((folder / MARKER).read_text(encoding="utf-8"))["talks"]
     return [Talk(_request(folder, talk), words[talk["id"]]) for talk in facts if talk["split"] == split]
 
@@ -63,14 +60,14 @@ def transcribe_talks(talks: Sequence[Talk], model: str, asr_adapter: str) -> Ite
         yield transcriber.transcribe(talk.request, word_timestamps=True)
 
 
-def match_words(transcript: Transcript, said: Sequence[SpokenWord]) -> list[Match]:
+def match_words(transcript: Transcript, said: Sequence[TimedWord]) -> list[Match]:
     """Every word of a transcript, with the word at its place in what was said, where the two are the same.
 
     The places are those of the fewest errors (Levenshtein), which know nothing of times.
     """
     words = [word for segment in transcript.segments for word in segment.words or []]
     reference, hypothesis = [word.text for word in said], [word.text.lower() for word in words]
-    found: dict[int, SpokenWord] = {}
+    found: dict[int, TimedWord] = {}
     for block in Levenshtein.opcodes(reference, hypothesis):
         if block.tag == "equal":
             pairs = zip(range(block.dest_start, block.dest_end), said[block.src_start : block.src_end], strict=True)

@@ -1,4 +1,5 @@
-"""Tables of corpora, one entry a line: Kaldi's (an id and the rest), and LibriSpeech's biasing lists (with tabs).
+"""Tables of corpora, one entry a line: Kaldi's (an id and the rest), LibriSpeech's biasing lists (with tabs), and times
+of words (CTM).
 
 A byte order mark, CRLF line ends and tabs are taken for what they stand for; a missing field and text that is not UTF-8
 are refused, with file and line. The ``iter_`` functions give every line as it comes, for a reader that collects what
@@ -43,6 +44,14 @@ class Segment:
     where: str
     utterance: str
     recording: str
+    start: float
+    end: float
+
+
+class TimedWord(NamedTuple):
+    """A word of a recording, and when it is said: seconds."""
+
+    text: str
     start: float
     end: float
 
@@ -129,6 +138,26 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
             raise InputError(f"{where}: {utterance!r} occurs a second time, first at {segments[utterance].where}")
         segments[utterance] = Segment(where, utterance, recording, start, end)
     return list(segments.values())
+
+
+def read_ctm(path: str | os.PathLike[str]) -> dict[str, list[TimedWord]]:
+    """The words of each recording in the order of time, from lines ``recording channel start length word``.
+
+    What follows the word is left out, and lines that begin with ``;;`` too.
+
+    Raises:
+        InputError: a line does not hold these five fields, or no times.
+    """
+    words: dict[str, list[TimedWord]] = {}
+    for where, line in read_lines(path):
+        if line.startswith(";;"):
+            continue
+        fields = line.split()
+        if len(fields) < 5:
+            raise InputError(f"{where}: {len(fields)} fields; a line of a CTM is: recording channel start length word")
+        start, length = (_seconds(field, where) for field in fields[2:4])
+        words.setdefault(fields[0], []).append(TimedWord(fields[4], start, start + length))
+    return {name: sorted(said, key=lambda word: word.start) for name, said in words.items()}
 
 
 def read_keywords(path: str | os.PathLike[str]) -> dict[str, list[str]]:

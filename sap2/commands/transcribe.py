@@ -158,7 +158,7 @@ def _wants_words(args: argparse.Namespace, transcriber: Transcriber, formats: se
         return True
     if args.word_timestamps and not transcriber.times_words:
         print(
-            "--word-timestamps: the model has no spotter (--sap_spotter true); segments have their times, words none",
+            "--word-timestamps: the model has no trained spotter (--sap_spotter true); segments have times, words none",
             file=sys.stderr,
         )
     return args.word_timestamps and transcriber.times_words

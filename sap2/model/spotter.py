@@ -143,6 +143,10 @@ class KeywordSpotter(nn.Module):
             )
         return symbols.log_softmax(-1)
 
+    def is_trained(self) -> bool:
+        """Whether it has learnt anything."""
+        return bool(self.symbols.weight.any() or self.symbols.bias.any())
+
 
 class Spelled(NamedTuple):
     """What is heard in each frame, for the search: ``scores`` (A, T + 2, symbols) int32 and ``mask`` (A, T + 2).

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from sap2.audio import load_samples
+from sap2.audio_urls import load_audio
 from sap2.errors import InputError
 from sap2.lengths import SAMPLING_RATE
 from sap2.pipeline.batching import plan_batches
@@ -80,14 +80,15 @@ def fit_evidence(evidence: Sequence[Evidence], right: Sequence[bool]) -> WordFit
     if not 0 < outcomes.sum() < len(outcomes):
         raise InputError(f"{int(outcomes.sum())} of {len(outcomes)} words are right; allowed: some, and not all")
     inputs = np.column_stack([np.ones(len(evidence)), np.array(evidence)])
-    calibration = WordCalibration(*map(float, fit_logistic(inputs, outcomes, np.ones(len(outcomes)))))
+    constant, log_prob, heard = map(float, fit_logistic(inputs, outcomes, np.ones(len(outcomes))))
+    calibration = WordCalibration(constant, log_prob, heard)
     probabilities = np.array([calibration.probability(one) for one in evidence])
     return WordFit(calibration, reliability(probabilities, outcomes), len(outcomes), int((~outcomes).sum()))
 
 
 def _job(item: Item) -> Job:
     def load() -> np.ndarray:
-        return load_samples(item.audio, SAMPLING_RATE)
+        return load_audio(item.audio, SAMPLING_RATE)
 
     return Job(item.id, load, item.keywords, item.content, item.system, word_spelling="model")
 
@@ -102,11 +103,12 @@ def _right(item: Item, outcome: Outcome) -> list[bool]:
 def right_words(words: Sequence[str], reference: Sequence[str]) -> list[bool]:
     """Which of the words are right, whatever their case and their punctuation."""
     found = [False] * len(words)
-    for block in Levenshtein.opcodes([*map(_key, reference)], [*map(_key, words)]):
+    for block in Levenshtein.opcodes([*map(word_key, reference)], [*map(word_key, words)]):
         if block.tag == "equal":
             found[block.dest_start : block.dest_end] = [True] * (block.dest_end - block.dest_start)
     return found
 
 
-def _key(word: str) -> str:
+def word_key(word: str) -> str:
+    """A word without case and punctuation, by which it is found again."""
     return "".join(character for character in word.casefold() if character.isalnum()) or word

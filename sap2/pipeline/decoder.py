@@ -80,8 +80,13 @@ class Decoder:
         self._timer = WordTimer(self.listening, loaded.word_calibration(self.listening))
         self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
 
+    @property
+    def times_words(self) -> bool:
+        """Whether times of words are possible: the model has a spotter that is trained."""
+        return self.loaded.has_spotter(self.listening)
+
     def check_word_times(self, what: str) -> None:
-        """Refuse times of words where the model has no spotter.
+        """Refuse times of words where the model has no spotter that is trained.
 
         Raises:
             InputError: ``what`` needs one.

@@ -127,16 +127,23 @@ class LoadedModel:
         """Whether the stage has an adapter of its own."""
         return stage in self._folders
 
+    def has_spotter(self, stage: str) -> bool:
+        """Whether the model has a spotter with that stage's adapter, and one that has learnt something."""
+        with self.use(stage) as model:
+            spotter = model.model.spotter
+            return spotter is not None and spotter.is_trained()
+
     def check_spotter(self, stage: str, what: str) -> None:
-        """Refuse what needs the spotter where the model has none.
+        """Refuse what needs the spotter where the model has none, or one that has learnt nothing.
 
         Raises:
             InputError: says what to train; ``what`` needs it.
         """
-        if self.model.model.spotter is None:
+        if not self.has_spotter(stage):
+            trained = "" if self.model.model.spotter is None else " that is trained"
             raise InputError(
-                f"{what} needs a spotter, and {self._folders.get(stage) or self.model.name_or_path} has none; allowed: "
-                f"a checkpoint trained with --sap_spotter true (or --sap_pooling salience)"
+                f"{what} needs a spotter, and {self._folders.get(stage) or self.model.name_or_path} has none{trained}; "
+                f"allowed: a checkpoint trained with --sap_spotter true (or --sap_pooling salience)"
             )
 
     def check_retriever(self, stage: str, what: str) -> None:

@@ -160,11 +160,11 @@ class Transcriber:
 
     @property
     def times_words(self) -> bool:
-        """Whether ``word_timestamps`` is possible: the model has a spotter."""
-        return self._decoder.loaded.model.model.spotter is not None
+        """Whether ``word_timestamps`` is possible: the model has a spotter that is trained."""
+        return self._decoder.times_words
 
     def check_word_times(self, what: str) -> None:
-        """Refuse ``what`` needs times of words where the model has no spotter.
+        """Refuse ``what`` needs times of words where the model has no spotter that is trained.
 
         Raises:
             InputError: it has none.
@@ -206,7 +206,7 @@ class Transcriber:
 
         Raises:
             InputError: an audio that cannot be read, or keywords that are not a list of texts; it names the request.
-                Times of words are asked for, and the model has no spotter.
+                Times of words are asked for, and the model has no spotter that is trained.
         """
         if word_timestamps:
             self.check_word_times("word_timestamps")

@@ -4,7 +4,8 @@ A word is what stands between spaces, and in scripts without spaces a letter wit
 F mel frames, 10 ms.
 
 The spotter writes a letter when it has heard it, and the first of an utterance from what follows, in the silence before
-it. Therefore a word begins by a constant earlier than its first letter is written, and never in a silence.
+it. Therefore a word begins by a constant of the checkpoint (:class:`Offsets`) earlier than its first letter is written,
+and never in a silence.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sap2.lengths import FRAMES_PER_TOKEN, HOP_LENGTH, SAMPLING_RATE
 from sap2.model.alignment import ANY, align, heard_symbols
 from sap2.model.spotter import NO_SPACES, SPACE, spelling
 from sap2.pipeline.asking import Hearing
-from sap2.pipeline.confidence import Evidence, WordCalibration, heard_score, token_log_probs
+from sap2.pipeline.confidence import Evidence, Offsets, WordCalibration, heard_score, token_log_probs
 from sap2.pipeline.stages import spelled_text
 from sap2.pipeline.types import Word
 from sap2.pipeline.utterances import Utterance
@@ -53,14 +54,19 @@ class Times(NamedTuple):
     heard: float = 0.0
 
 
-class Offsets(NamedTuple):
-    """What is added to the times at which the spotter writes the first letter of a word and the last: seconds.
+class Laid(NamedTuple):
+    """The W words of a text as they lie over the frames of a spotter.
 
-    The defaults were fitted on development talks with sap2-tiny; ``eval/words.py`` says what is left.
+    Attributes:
+        starts, ends: (W,) seconds at which the spotter begins to write the first letter of each, and ends the last.
+        aligned: whether its own letters were found there.
+        heard: how well, in nats, at most 0.
     """
 
-    start: float = -0.05
-    end: float = 0.0
+    starts: np.ndarray
+    ends: np.ndarray
+    aligned: list[bool]
+    heard: list[float]
 
 
 DEFAULT = Offsets()
@@ -105,6 +111,15 @@ def time_words(
         loud: (F,) of :func:`loudness`; None: where it is silent is not known.
         offsets: what is added to the edges of the letters.
     """
+    laid = lay_words(log_probs, text)
+    if laid is None:
+        return _evenly(text, find_words(text), seconds)
+    starts, ends = place_words(laid, seconds, loud, offsets)
+    return [Times(*times) for times in zip(starts.tolist(), ends.tolist(), laid.aligned, laid.heard, strict=True)]
+
+
+def lay_words(log_probs: np.ndarray, text: str) -> Laid | None:
+    """Lay the words of a text over (T, symbols) of the spotter; None: they do not fit into the frames."""
     places = find_words(text)
     heard = heard_symbols(log_probs)
     symbols: list[int] = []
@@ -118,18 +133,23 @@ def time_words(
         symbols += own
     frames = align(log_probs, symbols)
     if frames is None:
-        return _evenly(text, places, seconds)
-    starts = np.array([frames[first, 0] for first, _ in spans]) * FRAME_SECONDS + offsets.start
-    ends = np.array([frames[last - 1, 1] for _, last in spans]) * FRAME_SECONDS + offsets.end
-    if loud is not None:
-        starts = _after_silence(starts, ends, loud)
-    starts = np.maximum.accumulate(starts.clip(0, seconds))
-    ends = np.clip(ends, starts, np.append(starts[1:], seconds))
+        return None
+    starts = np.array([frames[first, 0] for first, _ in spans]) * FRAME_SECONDS
+    ends = np.array([frames[last - 1, 1] for _, last in spans]) * FRAME_SECONDS
     scores = [
         heard_score(log_probs, symbols[first:last], frames[first:last]) if known else 0.0
         for (first, last), known in zip(spans, spelled, strict=True)
     ]
-    return [Times(*times) for times in zip(starts.tolist(), ends.tolist(), spelled, scores, strict=True)]
+    return Laid(starts, ends, spelled, scores)
+
+
+def place_words(laid: Laid, seconds: float, loud: np.ndarray | None, offsets: Offsets) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends (W,) in seconds of what was laid over an audio of that length; see :func:`time_words`."""
+    starts, ends = laid.starts + offsets.start, laid.ends + offsets.end
+    if loud is not None:
+        starts = _after_silence(starts, ends, loud)
+    starts = np.maximum.accumulate(starts.clip(0, seconds))
+    return starts, np.clip(ends, starts, np.append(starts[1:], seconds))
 
 
 def _after_silence(starts: np.ndarray, ends: np.ndarray, loud: np.ndarray) -> np.ndarray:
@@ -163,7 +183,7 @@ class WordTimer:
 
     Args:
         stage: whose adapter listens.
-        calibration: makes probabilities.
+        calibration: makes probabilities, and says by how much times are off.
     """
 
     def __init__(self, stage: str, calibration: WordCalibration):
@@ -191,7 +211,7 @@ class WordTimer:
         named = list(find_keywords(text, utterance.keywords))
         places = find_words(text)
         loud = loudness(utterance.heard.features[:, utterance.heard.mask.bool()].numpy())
-        timed = time_words(log_probs, text, utterance.heard.seconds, loud)
+        timed = time_words(log_probs, text, utterance.heard.seconds, loud, self._calibration.offsets)
         evidence = _evidence(utterance, text, places, timed)
         words = [
             Word(

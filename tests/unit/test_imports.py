@@ -168,7 +168,8 @@ def test_addresses_are_opened_by_those_who_read_the_rows_of_a_file():
     users = {name for name in MODULES if "sap2.audio_urls" in within(name)}
     assert users == {
         *(f"sap2.data.{name}" for name in ("cutting", "recordings", "row_checks", "slidespeech", "talks")),
-        *("sap2.pipeline.calibrating", "sap2.pipeline.worker", "sap2.ms_swift.template"),
+        *(f"sap2.pipeline.{name}" for name in ("calibrating", "calibrating_times", "calibrating_words", "worker")),
+        "sap2.ms_swift.template",
     }
     assert "fsspec" not in reached("sap2.audio")
 

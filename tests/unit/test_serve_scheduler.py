@@ -82,7 +82,7 @@ def make(lane):
 
 
 def submit(scheduler, lane, *names, **kwargs):
-    """Have pieces decoded, and wait until they are prepared: which batch they are in does not hang on the clock then."""
+    """Have pieces decoded, and wait until they are prepared: their batch does not hang on the clock then."""
     answers = Answers(len(names))
     ticket = scheduler.submit(lane, pieces(*names, **kwargs), answers)
     with scheduler._change:

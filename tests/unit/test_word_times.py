@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
+import soundfile
 from commands import sap2
 
 from sap2 import Transcriber
 from sap2.errors import InputError
-from sap2.pipeline.confidence import WordCalibration
+from sap2.pipeline.confidence import Offsets, WordCalibration
 from sap2.rowfiles import read_rows, write_rows
 from sap2.shipped import resolve_name
-from sap2.tiny.speech import speak
+from sap2.tiny.speech import speak, speak_words
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_command_says_that_a_model_has_no_spotter_and_goes_on(tiny, wavs, tm
     assert sap2("transcribe", wavs[2], "--model", tiny, "--word_timestamps", "--output", output) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "spotter" in line]
     assert lines == [
-        "--word-timestamps: the model has no spotter (--sap_spotter true); segments have their times, words none"
+        "--word-timestamps: the model has no trained spotter (--sap_spotter true); segments have times, words none"
     ]
     assert '"start"' in output.read_text() and '"words"' not in output.read_text()
 
@@ -120,12 +122,52 @@ def test_one_command_makes_the_probabilities_true(tmp_path, wavs):
     ]
     write_rows(tmp_path / "dev.jsonl", rows)
     arguments = ["--model", "sap2-tiny", "--asr-adapter", adapter, "--val-dataset", tmp_path / "dev.jsonl"]
+    (adapter / "words.json").unlink(missing_ok=True)
+    before = (adapter / "pruner.json").read_bytes()
     assert sap2("calibrate", *arguments, "--no-words") == 0
-    assert not (adapter / "words.json").exists()
-    assert sap2("calibrate", *arguments) == 0
+    assert not (adapter / "words.json").exists() and (adapter / "pruner.json").read_bytes() != before
+    assert sap2("calibrate", *arguments, "--no-keywords") == 0
     loaded = WordCalibration.load(adapter)
-    assert loaded is not None and loaded != WordCalibration()
+    assert loaded is not None and loaded != WordCalibration() and loaded.offsets == Offsets()
     assert Transcriber("sap2-tiny", asr_adapter=adapter)._decoder._timer._calibration == loaded
+
+
+def test_one_command_makes_the_times_true(tmp_path, capsys):
+    """Of a spotter that is told to be late: by words that begin 80 ms earlier than they do."""
+    adapter = shutil.copytree(resolve_name("sap2-tiny-asr"), tmp_path / "asr")
+    (adapter / "words.json").unlink(missing_ok=True)
+    spoken = speak_words(text := "we read the first page today")
+    with fsspec.open("memory://times/a.wav", "wb") as stream:  # rows may have addresses
+        soundfile.write(stream, spoken.samples, 16_000, format="WAV")
+    write_rows(tmp_path / "dev.jsonl", [{"id": "a", "audio": "memory://times/a.wav", "text": text}])
+    lines = [f"a 1 {word.start - 0.08:.3f} {word.end - word.start:.3f} {word.text}" for word in spoken.words[1:]]
+    (tmp_path / "a.ctm").write_text("\n".join(lines))
+    arguments = ["--model", "sap2-tiny", "--asr-adapter", adapter, "--val-dataset", tmp_path / "dev.jsonl"]
+    assert sap2("calibrate", *arguments, "--no-keywords", "--word-times", tmp_path / "a.ctm") == 0
+    printed = capsys.readouterr().out
+    assert "times: 5 words begin within" in printed and "probabilities of words stay as they were: 6 of 6" in printed
+    loaded = WordCalibration.load(adapter)
+    assert loaded[:3] == WordCalibration()[:3] and -0.19 < loaded.offsets.start < -0.08
+    early, plain = (
+        Transcriber("sap2-tiny", asr_adapter=name).transcribe(spoken.samples, word_timestamps=True).segments[0].words
+        for name in (adapter, "sap2-tiny-asr")
+    )
+    assert early[3].start < plain[3].start - 0.04
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--no-words", "--no-keywords"], "--no-words and --no-keywords do not go together"),
+        (["--no-words", "--word-times", "a.ctm"], "--no-words and --word-times do not go together"),
+        (["--no-keywords", "--plot", "a.png"], "--no-keywords and --plot do not go together"),
+        (["--word-times", "/not/there.ctm"], "/not/there.ctm"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_said_first(options, problem, capsys):
+    needed = ["--model", "/no/model", "--asr-adapter", "/no/adapter", "--val-dataset", "/no/rows.jsonl"]
+    assert sap2("calibrate", *needed, *options) == 2
+    assert problem in capsys.readouterr().err
 
 
 def test_results_of_a_test_set_have_words_where_they_are_asked_for(tmp_path, wavs, tiny, capsys):
