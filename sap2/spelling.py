@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sap2.prompts import OTHER_SEPARATORS, START_OF_CONTEXT
 from sap2.rows import find_contexts
+from sap2.text import keep_results
 
 CASES = ("keep", "lower", "upper")
 """What is done to the case of a keyword."""
@@ -61,6 +62,7 @@ def rewrite_contexts(content: str, writing: Writing) -> str:
     return content
 
 
+@keep_results
 def _told(part: str, writing: Writing) -> str:
     """A keyword with the spaces around it, or a separator."""
     keyword = part.strip()
@@ -79,15 +81,12 @@ def spell_as_listed(text: str, keywords: Iterable[str]) -> str:
     >>> spell_as_listed("steve wozniak met gpt 4", ["Wozniak", "GPT-4"])
     'steve Wozniak met GPT-4'
     """
-    pattern, spellings = keyword_pattern(keywords)
-    if pattern is None:
-        return text
-
-    def spelt(match: re.Match[str]) -> str:
-        said = match.group()
-        return spellings[_key(said)] if said in (said.lower(), said.upper()) else said
-
-    return pattern.sub(spelt, text)
+    written, position = [], 0
+    for start, end, keyword in find_keywords(text, keywords):
+        said = text[start:end]
+        written += [text[position:start], keyword if said in (said.lower(), said.upper()) else said]
+        position = end
+    return "".join([*written, text[position:]])
 
 
 class FoundKeyword(NamedTuple):
@@ -99,25 +98,25 @@ class FoundKeyword(NamedTuple):
 
 
 def find_keywords(text: str, keywords: Iterable[str]) -> Iterator[FoundKeyword]:
-    """The listed keywords in a text, in order, whatever their case and what stands between their parts."""
-    pattern, spellings = keyword_pattern(keywords)
-    for match in pattern.finditer(text) if pattern else ():
-        yield FoundKeyword(match.start(), match.end(), spellings[_key(match.group())])
+    """The listed keywords in a text, in order, whatever their case and what stands between their parts.
 
-
-def keyword_pattern(keywords: Iterable[str]) -> tuple[re.Pattern[str] | None, dict[str, str]]:
-    """A pattern that finds the keywords in a transcript, the longest first, and their spellings by :func:`key <_key>`.
-
-    Keywords with fewer than two letters and digits ("C++") are left out: they would be found in other words' places.
+    Where several could stand in a place it is the longest. Keywords with fewer than two letters and digits ("C++") are
+    left out: they would be found in other words' places.
     """
     spellings: dict[str, str] = {}
-    for keyword in keywords:
-        if len(_key(keyword)) >= _MIN_LETTERS:
-            spellings.setdefault(_key(keyword), keyword)
+    letters = _key(text)
+    for keyword in keywords:  # a pattern of a whole list takes longer to make than a transcript
+        if len(key := _key(keyword)) >= _MIN_LETTERS and key in letters:
+            spellings.setdefault(key, keyword)
+    if not spellings:
+        return
     forms = sorted(spellings.values(), key=lambda keyword: -len(_key(keyword)))
     alternatives = "|".join(_JOINT.join(map(re.escape, _PART.findall(keyword))) for keyword in forms)
-    return (re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE) if forms else None), spellings
+    for match in re.finditer(rf"(?<!\w)(?:{alternatives})(?!\w)", text, re.IGNORECASE):
+        if (key := _key(match.group())) in spellings:  # re takes ı for i, which are two letters
+            yield FoundKeyword(match.start(), match.end(), spellings[key])
 
 
+@keep_results
 def _key(text: str) -> str:
     return "".join(_PART.findall(text)).casefold()

@@ -9,12 +9,14 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar, cast
 
 from sap2.errors import InputError
 from sap2.prompts import OTHER_SEPARATORS
 
 NORMALIZERS = ("none", "basic", "whisper-en")
+_KEPT = 1 << 16
+_LONGEST_KEPT = 200
 
 # Every special token of Qwen2-Audio ("<|im_end|>", "<|AUDIO|>") and every tag of ms-swift ("<audio>", "<image>")
 # is made with these characters, and no word is spoken with them: without them, no text can be read as a token.
@@ -27,6 +29,23 @@ _PUNCTUATION = frozenset("!,?、。！，；？：「」︰『』《》")
 _WENET_SPACES = " \t\r\n"
 _WORD = re.compile(r"[\s\S][^ \t\r\n\u0080-\U0010ffff]*")
 _TAG = re.compile(r"<[^ \t\r\n>\u0080-\U0010ffff]*>?")
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def keep_results(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Keep what a function makes of keywords (its first argument), since those of a list come back with each utterance.
+
+    The latest results are kept, and none of a long text: what callers of a server send must not fill the memory.
+    """
+    kept = cast(Callable[_Given, _Result], functools.lru_cache(maxsize=_KEPT)(function))
+
+    @functools.wraps(function)
+    def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        return (kept if len(cast(str, args[0])) <= _LONGEST_KEPT else function)(*args, **kwargs)
+
+    return call
 
 
 def find_special(text: str) -> str | None:
@@ -47,12 +66,11 @@ def clean_text(text: str) -> str:
     return _SPACES.sub(" ", _MARKUP.sub(" ", text)).strip()
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@keep_results
 def clean_keyword(text: str) -> str:
     """One keyword that is safe between the context delimiters; empty where nothing is left.
 
     Commas and the like separate keywords in a row (:func:`sap2.prompts.divide_list`): one inside becomes a space.
-    Results are kept, since a slide's keywords come back with each of its utterances.
     """
     return _SPACES.sub(" ", _BETWEEN_KEYWORDS.sub(" ", clean_text(text))).strip()
 
@@ -140,7 +158,7 @@ def _reply_form(keyword: str) -> str:
     return clean_keyword(keyword).casefold().rstrip(".")
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@keep_results
 def _letters(text: str) -> str:
     """Letters and digits alone, without accents: what two spellings of a name share."""
     return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if c.isalnum() or _is_vowel_sign(c))
@@ -231,7 +249,6 @@ def _words_of(text: str, normalizer: str, char: bool) -> list[str]:
     return split_words(get_normalizer(normalizer)(text).casefold(), char)
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@keep_results
 def _keyword_words(keyword: str, normalizer: str, char: bool) -> tuple[str, ...]:
-    """The words of a keyword; kept, since a slide's keywords come back with each of its utterances."""
     return tuple(_words_of(keyword, normalizer, char))

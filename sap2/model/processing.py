@@ -120,13 +120,18 @@ def pad_contexts(contexts: Sequence[Context], pad_token_id: int) -> dict[str, to
     belongs to, from 1, and 0 for padding, and ``context_spellings`` (audios, most keywords, longest spelling).
     """
 
-    def pad(rows: Iterable[Sequence[int]], value: int) -> torch.Tensor:
-        return torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], True, value)
+    distinct = {id(context): context for context in contexts}  # a list that several audios share is spelled once
+    places = {key: place for place, key in enumerate(distinct)}
+    rows = torch.tensor([places[id(context)] for context in contexts])
+
+    def pad(given: Iterable[Sequence[int]], value: int) -> torch.Tensor:
+        tensors = [torch.tensor(row, dtype=torch.int64) for row in given]
+        return torch.nn.utils.rnn.pad_sequence(tensors, True, value)[rows]
 
     return {
-        "context_input_ids": pad((context.ids for context in contexts), pad_token_id),
-        "context_keyword_numbers": pad((context.numbers for context in contexts), 0),
-        "context_spellings": pad_spellings([_each_once(context.keywords) for context in contexts]),
+        "context_input_ids": pad((context.ids for context in distinct.values()), pad_token_id),
+        "context_keyword_numbers": pad((context.numbers for context in distinct.values()), 0),
+        "context_spellings": pad_spellings([_each_once(context.keywords) for context in distinct.values()])[rows],
     }
 
 

@@ -13,11 +13,13 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sap2.errors import InputError
 from sap2.model.search import LOWEST, STEP, UNREACHED, best_paths, build_trie, frame_scores
+from sap2.text import keep_results
 
 SYMBOLS = 257
 """Blank, then the 256 bytes."""
@@ -50,15 +52,16 @@ def spelling(text: str) -> list[int]:
     return [byte + 1 for byte in " ".join("".join(spoken).split()).encode(errors="replace")]
 
 
-def keyword_symbols(keyword: str) -> list[int]:
+@keep_results
+def keyword_symbols(keyword: str) -> tuple[int, ...]:
     """Symbols of a keyword as it is looked for: its spelling between two spaces, where its script has spaces.
 
     What is longer than :data:`LONGEST_KEYWORD` is looked for by its beginning.
     """
     symbols = spelling(keyword)
     if not symbols or NO_SPACES.search(keyword):
-        return symbols[:LONGEST_KEYWORD]
-    return [SPACE, *symbols[:LONGEST_KEYWORD], *([SPACE] if len(symbols) <= LONGEST_KEYWORD else [])]
+        return tuple(symbols[:LONGEST_KEYWORD])
+    return (SPACE, *symbols[:LONGEST_KEYWORD], *([SPACE] if len(symbols) <= LONGEST_KEYWORD else []))
 
 
 def pad_spellings(keywords: Sequence[Sequence[str]]) -> Tensor:
@@ -66,9 +69,13 @@ def pad_spellings(keywords: Sequence[Sequence[str]]) -> Tensor:
     spelled = [[keyword_symbols(keyword) for keyword in of_audio] for of_audio in keywords]
     count = max([1, *map(len, spelled)])
     longest = max([1, *(len(symbols) for of_audio in spelled for symbols in of_audio)])
-    rows = [[symbols + [0] * (longest - len(symbols)) for symbols in of_audio] for of_audio in spelled]
-    nothing = [0] * longest
-    return torch.tensor([of_audio + [nothing] * (count - len(of_audio)) for of_audio in rows], dtype=torch.int64)
+    lengths = np.zeros((len(keywords), count), dtype=np.int64)
+    for row, of_audio in enumerate(spelled):
+        lengths[row, : len(of_audio)] = [len(symbols) for symbols in of_audio]
+    padded = np.zeros((len(keywords), count, longest), dtype=np.int64)
+    symbols = (symbol for of_audio in spelled for one in of_audio for symbol in one)
+    padded[np.arange(longest) < lengths[..., None]] = np.fromiter(symbols, dtype=np.int64, count=int(lengths.sum()))
+    return torch.from_numpy(padded)
 
 
 def pad_transcripts(transcripts: Sequence[str], audios: Sequence[int]) -> Tensor:

@@ -172,10 +172,11 @@ class Asker:
             InputError: the keyword list is too long for the model.
         """
         prompt, utterance.prompt = utterance.prompt, None
-        utterance.content = self._content(stage, utterance.keywords, utterance.job.content if prompt else None)
-        if prompt is not None:
-            return prompt
-        return self.encoder.prompt(utterance.content, self.systems[stage], utterance.heard.tokens)
+        if prompt is None:
+            content = self._content(stage, utterance.keywords, None)
+            prompt = self.encoder.prompt(content, self.systems[stage], utterance.heard.tokens)
+        utterance.content = prompt.content
+        return prompt
 
     def _content(self, stage: str, keywords: Sequence[str], given: str | None) -> str:
         content = given if given is not None else stage_content(stage, keywords)

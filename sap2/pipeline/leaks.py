@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from sap2.text import split_words
+from sap2.text import keep_results, split_words
 
 RUN = 3
 """Entries of the list, one after the other, that are suspect."""
@@ -86,6 +86,7 @@ def is_leak(suspicion: Suspicion, text: str, without_list: str) -> bool:
     return 2 * found < len(suspicion.entries)
 
 
+@keep_results
 def _words(text: str) -> tuple[str, ...]:
     """Words without case and punctuation; a character of Chinese is a word."""
     text = unicodedata.normalize("NFKC", text).translate({ord("’"): "'"}).casefold()

@@ -89,6 +89,7 @@ class LoadedModel:
             device_map=None if self.device.type == "cpu" else {"": self.device},
         )
         self._peft: PeftModel | None = None
+        self._active: str | None = None
         self._lock = threading.RLock()
         for stage, folder in applied.items():
             self._load_adapter(base, folder, stage)
@@ -182,7 +183,9 @@ class LoadedModel:
             if self._peft is None:
                 yield self.model
             elif stage in self._applied:
-                self._peft.set_adapter(stage, inference_mode=True)
+                if self._active != stage:  # peft goes through all modules
+                    self._peft.set_adapter(stage, inference_mode=True)
+                    self._active = stage
                 yield self.model
             else:
                 with self._peft.disable_adapter():

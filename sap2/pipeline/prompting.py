@@ -5,6 +5,7 @@ ms-swift is not imported, which takes longer than a short recording; a test hold
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,9 +18,14 @@ from torch.nn import functional
 from sap2.audio import check_audio
 from sap2.errors import InputError
 from sap2.lengths import audio_token_count, pooled_length, speech_token_count
-from sap2.model.context import Context, expand_contexts, tokenize_terms
+from sap2.model.context import Context, Expanded, expand_contexts, tokenize_terms
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, chat_text
+
+_LISTS = 32
+"""Lists whose tokens are kept: callers of a server send the same one again and again."""
+_LONGEST_KEPT = 1 << 15
+"""Letters of a turn whose tokens are kept."""
 
 
 class Heard(NamedTuple):
@@ -32,10 +38,11 @@ class Heard(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """Token ids of a prompt, and those of the context that its placeholders stand for."""
+    """Token ids of a prompt, those of the context that its placeholders stand for, and the user's turn as it was."""
 
     input_ids: list[int]
     context: Context
+    content: str
 
 
 class Encoder:
@@ -58,6 +65,7 @@ class Encoder:
         self.placeholder_ids = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
         # a fast tokenizer is one object with state of its own, not made for several threads at a time
         self._lock = threading.Lock()
+        self._kept = functools.lru_cache(maxsize=_LISTS)(self._expand)
 
     @property
     def sampling_rate(self) -> int:
@@ -115,7 +123,7 @@ class Encoder:
             raise InputError(f"the row has {content.count(AUDIO_TAG)} {AUDIO_TAG} tags; allowed: one")
         audio = f"Audio 1: {AUDIO_BOS}{AUDIO_TOKEN * audio_tokens}{AUDIO_EOS}\n"
         with self._lock:
-            expanded = expand_contexts([content], AUDIO_TAG, self.tokenizer, *self._compression)
+            expanded = (self._kept if len(content) <= _LONGEST_KEPT else self._expand)(content)
             text = chat_text(system, expanded.texts[0].replace(AUDIO_TAG, audio))
             input_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         (context,) = expanded.contexts
@@ -129,7 +137,10 @@ class Encoder:
                 f"the prompt has {len(input_ids)} tokens and the model takes {self.max_length}, reply included; "
                 f"allowed: a shorter keyword list"
             )
-        return Prompt(input_ids, context)
+        return Prompt(input_ids, context, content)
+
+    def _expand(self, content: str) -> Expanded:
+        return expand_contexts([content], AUDIO_TAG, self.tokenizer, *self._compression)
 
     def tokenize_terms(self, terms: Sequence[str]) -> list[list[int]]:
         """The tokens of each term by itself."""

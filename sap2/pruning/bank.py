@@ -74,7 +74,7 @@ class TermBank:
             written.setdefault(key, term._replace(written=clean))
             of_term = forms.setdefault(key, {})
             for form in spoken:
-                of_term.setdefault(tuple(keyword_symbols(form)), form)
+                of_term.setdefault(keyword_symbols(form), form)
         self._numbers = {key: number for number, key in enumerate(written)}
         self.terms = [term.written for term in written.values()]
         self.log_weights = np.log([term.weight for term in written.values()], dtype=np.float64)

@@ -5,12 +5,12 @@ Notation: K terms, F forms of them (a term has one or more), T frames.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from sap2.model.search import STEP, UNREACHED, best_paths
 from sap2.model.spans import best_spans
@@ -20,6 +20,10 @@ from sap2.pruning.calibration import Calibration
 
 RANKED = 50
 """Terms of a ranking at most: what comes later is not said."""
+_LISTS = 32
+"""Lists whose banks are kept: the same one comes with each utterance of a talk, and with each request of a caller."""
+_LONGEST_KEPT = 1 << 15
+"""Letters of a list whose bank is kept."""
 
 
 class RankedKeyword(NamedTuple):
@@ -134,13 +138,19 @@ def heard_in(frames: Spelled, index: int) -> Spelled:
 
 def list_bank(keywords: Sequence[str]) -> TermBank:
     """A row's own list as a bank; a warning names each keyword that is not looked for as it is written."""
-    with torch.no_grad():
-        bank = TermBank(Term(keyword) for keyword in keywords)
+    bank = _kept_bank(tuple(keywords)) if sum(map(len, keywords)) <= _LONGEST_KEPT else _bank(keywords)
     for keyword in bank.unspelled:
         warnings.warn(f"keyword {keyword!r} has no letter and no digit, and is not looked for", stacklevel=2)
     for keyword in bank.long:
         warnings.warn(f"keyword {keyword!r} is looked for by its first {LONGEST_KEYWORD} letters", stacklevel=2)
     return bank
+
+
+def _bank(keywords: Sequence[str]) -> TermBank:
+    return TermBank(Term(keyword) for keyword in keywords)
+
+
+_kept_bank = functools.lru_cache(maxsize=_LISTS)(_bank)
 
 
 def merge_rankings(rankings: Sequence[Sequence[RankedKeyword]]) -> list[RankedKeyword]:

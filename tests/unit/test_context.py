@@ -248,3 +248,13 @@ def test_a_repeated_keyword_is_looked_for_once(tokenizer):
     (context,) = expand(tokenizer, f"{A}{S}emily, bob, emily, Emily,bob{E}").contexts
     spellings = pad_contexts([context], 0)["context_spellings"]
     assert (spellings[0] > 0).any(-1).tolist() == [True, True, False, True, False]
+
+
+def test_a_list_that_audios_share_is_padded_as_lists_of_their_own(tokenizer):
+    shared, other = (tokenize_context(tokenizer, body) for body in ("emily, bob, emily", "wozniak"))
+    copies = [tokenize_context(tokenizer, "emily, bob, emily"), other, tokenize_context(tokenizer, "emily, bob, emily")]
+    expected = pad_contexts(copies, 7)
+    assert {name: rows.tolist() for name, rows in pad_contexts([shared, other, shared], 7).items()} == {
+        name: rows.tolist() for name, rows in expected.items()
+    }
+    assert expected["context_input_ids"].shape == (3, len(shared.ids))

@@ -193,3 +193,11 @@ def test_a_calibration_is_kept_beside_the_adapter(tmp_path):
 
 def test_odds_without_an_end_are_probabilities():
     assert Calibration.probability(-math.inf) == 0.0 and Calibration.probability(1000.0) == 1.0
+
+
+def test_the_bank_of_a_list_is_made_once_and_warns_each_time():
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="has no letter and no digit"):
+            bank = list_bank(["emily", "..."])
+    assert list_bank(("emily", "...")) is bank and list_bank(["emily"]) is not bank
+    assert len(list_bank([f"name {number}" * 4 for number in range(1500)])) == 1500

@@ -71,6 +71,8 @@ def test_only_the_keywords_of_a_turn_change_their_case():
         ("see c and r", ["C++", "R"], "see c and r"),
         ("zürich", ["ZÜRICH"], "ZÜRICH"),
         ("hi", [], "hi"),
+        ("ıstanbul and istanbul", ["İstanbul", "ISTANBUL"], "ıstanbul and ISTANBUL"),
+        ("emily", [f"name{number}" for number in range(100)] + ["Emily"], "Emily"),
         ("a\\1 b", ["A.B"], "a\\1 b"),
     ],
 )

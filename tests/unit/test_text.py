@@ -15,6 +15,7 @@ from sap2.text import (
     contains_words,
     find_special,
     get_normalizer,
+    keep_results,
     match_listed,
     split_words,
     spoken_keywords,
@@ -72,6 +73,18 @@ def test_clean_text_is_stable_and_free_of_what_is_not_spoken(text):
 
 def test_clean_keyword_holds_no_comma():
     assert clean_keyword("10,000 , x") == "10 000 x"
+
+
+def test_results_are_kept_but_not_those_of_long_texts():
+    """What callers of a server send must not fill the memory."""
+    calls = []
+    function = keep_results(lambda text, more="": calls.append(text) or text + more)
+    long = "x" * 10_000
+    assert [function("ab", "c"), function("ab", "c"), function("ab"), function(long), function(long)] == [
+        *("abc", "abc", "ab"),
+        *(long, long),
+    ]
+    assert calls == ["ab", "ab", long, long]
 
 
 def test_clean_keywords_keeps_order_and_the_first_spelling():
