@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
@@ -136,9 +137,17 @@ def report(results: Mapping[str, Result], count: int) -> str:
         lines.append(
             f"{name} / {base}: utterances a second {one.seconds / other.seconds:.2f}, processor time "
             f"{other.cpu / one.cpu:.2f}, latency {other.latency / one.latency:.2f}, first token "
-            f"{other.first / one.first:.2f}, memory {other.mib / one.mib:.2f}" + _same(one, other)
+            f"{other.first / one.first:.2f}, memory {other.mib / one.mib:.2f}; the same replies: {_same(one, other)}"
         )
     return "\n".join(lines)
+
+
+def figures(results: Mapping[str, Result], setup: Setup) -> dict[str, Any]:
+    """What the table is made of, without the replies."""
+    arms = {name: {key: v for key, v in r._asdict().items() if key != "replies"} for name, r in results.items()}
+    (_, one), *others = results.items()
+    same = {name: _same(one, other) for name, other in others}
+    return {"utterances": setup.count, "engine_args": setup.engine_args, "arms": arms, "same": same}
 
 
 def _same(one: Result, other: Result) -> str:
@@ -147,7 +156,7 @@ def _same(one: Result, other: Result) -> str:
     for stage in next(iter(one.replies.values())):
         pairs = [(replies[stage], other.replies[id].get(stage)) for id, replies in one.replies.items()]
         said.append(f"{sum(first == second for first, second in pairs)} of {len(pairs)} ({stage})")
-    return f"; the same replies: {', '.join(said)}"
+    return ", ".join(said)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -162,6 +171,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--engine_args", type=json.loads, default={}, help="of vLLM, as JSON")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     return parser.parse_args(argv)
 
 
@@ -180,7 +190,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         rounds = [[run_apart(arm, setup) for arm in arms] for _ in range(args.rounds)]
     print(f"{setup.count} utterances, stages {', '.join(setup.stages)}, vLLM's settings {arguments}")
     results = [best(results) for results in zip(*rounds, strict=True)]
-    print(report({arm.name: result for arm, result in zip(arms, results, strict=True)}, setup.count))
+    by_name = {arm.name: result for arm, result in zip(arms, results, strict=True)}
+    print(report(by_name, setup.count))
+    if args.json:
+        args.json.write_text(json.dumps(figures(by_name, setup)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
     python eval/bench_pipeline.py … --few 20 --engine vllm --swift OTHER_ENVIRONMENT/bin/swift
 
 Whole processes, from their start to their end, one after another on the same machine, with the same batches and the
-same limit of tokens. "cpu" is the processor time of a process and all that it has started, which other work on the
-machine changes least. Peak memory is the largest resident set of a process, by the kernel's own account. Without a
+same limit of tokens. "cpu" is the processor time of a process and all that it has started, waited for or not, which
+other work on the machine changes least. Peak memory is the proportional set size of all these together. Without a
 model, a tiny one with random adapters and a few synthetic talks are made first.
 
 With ``--few N`` all is done a second time with the first N utterances only. What the others take on top is the steady
@@ -26,13 +26,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from process_tree import Watch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
 
 class Cost(NamedTuple):
-    """What one process took: ``seconds`` of wall time and ``cpu`` of processors, ``mib`` of memory at its peak."""
+    """What a command took: ``seconds`` of wall time and ``cpu`` of processors, ``mib`` of memory at its peak."""
 
     name: str
     seconds: float
@@ -63,13 +65,15 @@ def measure(name: str, command: Sequence[str], log: Path) -> Cost:
     start = time.perf_counter()
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)  # usage is of the process and the children it waited for
+        with Watch(process.pid) as watch:
+            _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise RuntimeError(f"{name} ended with code {process.returncode}:\n{tail}")
-    return Cost(name, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    waited_for = usage.ru_utime + usage.ru_stime  # to the end, and too short for a look; the watch has the others
+    return Cost(name, seconds, max(watch.cpu, waited_for), watch.mib)
 
 
 def make_setup(folder: Path, talks: int) -> Setup:
@@ -172,13 +176,29 @@ def report(costs: Sequence[Cost], same: str) -> str:
     return "\n".join(lines)
 
 
-def report_steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> str:
-    """The table of what so many more utterances take."""
-    lines = [f"{'steady state':22}{'ms/utt':>10}{'cpu ms/utt':>12}{'utt/s':>10}"]
-    per = [
+def steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> list[tuple[float, float]]:
+    """Of each command, wall and processor seconds that one of so many more utterances takes."""
+    return [
         ((all.seconds - some.seconds) / utterances, (all.cpu - some.cpu) / utterances)
         for all, some in zip(costs, few, strict=True)
     ]
+
+
+def figures(costs: Sequence[Cost], few: Sequence[Cost], utterances: int, same: str) -> dict[str, Any]:
+    """What the tables are made of; ``few`` is empty where there was no second run."""
+    told: dict[str, Any] = {"commands": [cost._asdict() for cost in costs], "same": same}
+    if few:
+        told |= {
+            "utterances": utterances,
+            "steady": dict(zip((c.name for c in costs), steady(costs, few, utterances), strict=True)),
+        }
+    return told
+
+
+def report_steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> str:
+    """The table of what so many more utterances take."""
+    lines = [f"{'steady state':22}{'ms/utt':>10}{'cpu ms/utt':>12}{'utt/s':>10}"]
+    per = steady(costs, few, utterances)
     for cost, (seconds, cpu) in zip(costs, per, strict=True):
         lines.append(f"{cost.name:22}{1000 * seconds:10.1f}{1000 * cpu:12.1f}{1 / seconds:10.1f}")
     (total, total_cpu), (one, one_cpu) = per[-2:]
@@ -198,6 +218,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--few", type=int, help="utterances of a second run; the difference is the steady state")
     parser.add_argument("--engine", default="transformers", help="of sap2 pipeline; default: %(default)s")
     parser.add_argument("--swift", default=str(Path(sys.executable).with_name("swift")), help="default: %(default)s")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     args = parser.parse_args(argv)
     given = [args.model, args.prune_adapter, args.asr_adapter, args.utterances]
     if any(given) and not all(given):
@@ -217,12 +238,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         costs, same = run_both(setup, folder)
         print(report(costs, same), flush=True)
+        few: list[Cost] = []
+        lines = Path(setup.utterances).read_text(encoding="utf-8").splitlines(keepends=True)
+        left = len(lines) - (args.few or 0)
         if args.few:
-            lines = Path(setup.utterances).read_text(encoding="utf-8").splitlines(keepends=True)
             (folder / "few").mkdir()
             (folder / "few.jsonl").write_text("".join(lines[: args.few]), encoding="utf-8")
             few, _ = run_both(setup._replace(utterances=str(folder / "few.jsonl")), folder / "few")
-            print(report_steady(costs, few, len(lines) - args.few))
+            print(report_steady(costs, few, left))
+    if args.json:
+        args.json.write_text(json.dumps(figures(costs, few, left, same)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from process_tree import cpu_seconds
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # sap2 beside this folder, where it is not installed
 
@@ -47,37 +49,21 @@ class Round(NamedTuple):
     wall: float
 
 
-def cpu_seconds(process: object) -> float:
-    """Processor time of a process and all below it that live."""
-    import psutil
-
-    total = 0.0
-    for one in [process, *process.children(recursive=True)]:  # type: ignore[attr-defined]
-        try:
-            times = one.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
-
-
 def watch(command: Sequence[str], result: Path, threads: int, log: Path) -> tuple[list[Arrival], float]:
     """Run a command to its end; when its results came, and how long it took.
 
     Raises:
         RuntimeError: it failed; the message has the end of its output.
     """
-    import psutil
-
     start, arrivals = time.perf_counter(), [Arrival(0.0, 0, 0.0)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with log.open("w", encoding="utf-8") as stream:
-        process = psutil.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
             time.sleep(_LOOK)
             rows = result.read_bytes().count(b"\n") if result.exists() else 0
             if rows > arrivals[-1].rows:
-                arrivals.append(Arrival(time.perf_counter() - start, rows, cpu_seconds(process)))
+                arrivals.append(Arrival(time.perf_counter() - start, rows, cpu_seconds(process.pid)))
     if process.returncode:
         raise RuntimeError(f"{command}: code {process.returncode}\n{log.read_text(encoding='utf-8')[-2000:]}")
     return arrivals[1:], time.perf_counter() - start
@@ -134,19 +120,23 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="workers, and threads (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     return parser.parse_args(argv)
 
 
-def show(rounds: Sequence[Round], ways: Sequence[str]) -> None:
-    """Print the best of each way, and how the second compares with the first."""
+def best(rounds: Sequence[Round], way: str) -> Round:
+    """The best figures of all rounds of one way."""
+    own = [one for one in rounds if one.name == way]
+    return Round(way, max(r.rate for r in own), min(r.cpu for r in own), min(r.wall for r in own))
+
+
+def show(first: Round, second: Round) -> None:
+    """Print both ways, and how the second compares with the first."""
     print(f"{'':12s} {'steady, utt./s':>15s} {'cpu s/utt.':>11s} {'wall s':>8s}")
-    best = []
-    for way in ways:
-        own = [one for one in rounds if one.name == way]
-        best.append((max(r.rate for r in own), min(r.cpu for r in own), min(r.wall for r in own)))
-        print(f"{way:12s} {best[-1][0]:15.2f} {best[-1][1]:11.3f} {best[-1][2]:8.1f}")
-    rate, cpu, wall = (second / first for first, second in zip(*best, strict=True))
-    print(f"{ways[1]} / {ways[0]}: steady {rate:.2f}, cpu {cpu:.2f}, wall {wall:.2f}")
+    for one in (first, second):
+        print(f"{one.name:12s} {one.rate:15.2f} {one.cpu:11.3f} {one.wall:8.1f}")
+    rate, cpu, wall = (after / before for before, after in zip(first[1:], second[1:], strict=True))
+    print(f"{second.name} / {first.name}: steady {rate:.2f}, cpu {cpu:.2f}, wall {wall:.2f}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -170,9 +160,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
                 rounds.append(steady(arrivals, wall, way))
                 said[way] = replies_of(result)
-    show(rounds, list(ways))
+    found = [best(rounds, way) for way in ways]
+    show(*found)
     same = sum(said["ray"][id] == replies for id, replies in said["one process"].items())
     print(f"same text in {same} of {args.count} utterances; {args.workers} workers, best of {args.rounds} rounds")
+    if args.json:
+        told = {"utterances": args.count, "same": same, "ways": [one._asdict() for one in found]}
+        args.json.write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from process_tree import Watch, cpu_seconds
+
 PLAIN = "plain"
 """The arm that has Qwen2-Audio served by vLLM alone, with the list of keywords as plain tokens of the prompt."""
 LATENCY_ROWS = 8
@@ -65,26 +67,17 @@ class Result(NamedTuple):
     replies: dict[str, dict[str, str]]
 
 
-class PeakMemory:
-    """Looks at the memory of this process and those below it every so often, in a thread of its own."""
+class PeakMemory(Watch):
+    """Of this process, those below it and the GPU, at its highest."""
 
-    def __init__(self, every: float = 0.5):
-        self.mib = self.gpu_mib = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, args=(every,), daemon=True)
+    def __init__(self) -> None:
+        super().__init__(os.getpid())
+        self.gpu_mib = 0.0
 
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self, every: float) -> None:
-        while not self._stop.wait(every):
-            self.mib = max(self.mib, sum(map(_pss_mib, _family())))
-            self.gpu_mib = max(self.gpu_mib, _gpu_mib())
+    def look(self) -> None:
+        """Take a look now."""
+        super().look()
+        self.gpu_mib = max(self.gpu_mib, _gpu_mib())
 
 
 def _gpu_mib() -> float:
@@ -95,27 +88,6 @@ def _gpu_mib() -> float:
         return 0.0
     free, total = torch.cuda.mem_get_info()
     return (total - free) / 2**20
-
-
-def _family() -> list[int]:
-    import psutil
-
-    me = psutil.Process()
-    return [me.pid, *(child.pid for child in me.children(recursive=True))]
-
-
-def _cpu_seconds() -> float:
-    import psutil
-
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in _family())
-
-
-def _pss_mib(pid: int) -> float:
-    try:
-        rows = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:  # it has just ended
-        return 0.0
-    return next((int(row.split()[1]) / 1024 for row in rows if row.startswith("Pss:")), 0.0)
 
 
 class Counted:
@@ -153,9 +125,9 @@ def run_arm(arm: Arm, setup: Setup) -> Result:
         started = time.perf_counter() - start
         rows = [dict(row, id=f"{row['audio']} {number}") for number, row in enumerate(setup.rows())]
         opened.decode(rows[: arm.batch_size], setup.max_new_tokens)
-        tokens, start, cpu = opened.tokens(), time.perf_counter(), _cpu_seconds()
+        tokens, start, cpu = opened.tokens(), time.perf_counter(), cpu_seconds(os.getpid())
         replies = opened.decode(rows, setup.max_new_tokens)
-        seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+        seconds, cpu = time.perf_counter() - start, cpu_seconds(os.getpid()) - cpu
         tokens, idle = opened.tokens() - tokens, opened.idle()
         waited = None if idle is None else idle / seconds
         latency = _alone(opened, rows, setup.max_new_tokens)

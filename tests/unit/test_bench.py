@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import bench_engine
+import bench_goals
+import bench_pipeline
 import pytest
 from bench_engine import best, choose_arms, make_random, parse, report
+from bench_goals import GOALS, table
 from bench_pipeline import Cost, report_steady
+from bench_ray import Round
 from engine_arms import PLAIN, Arm, Result, Setup, run_arm
 from safetensors import safe_open
 
@@ -63,3 +69,45 @@ def test_the_steady_state_is_what_more_utterances_take():
     costs = [Cost("two runs together", 50.0, 60.0, 1.0), Cost("sap2 pipeline", 20.0, 25.0, 1.0)]
     few = [Cost("two runs together", 10.0, 20.0, 1.0), Cost("sap2 pipeline", 15.0, 15.0, 1.0)]
     assert report_steady(costs, few, 100).endswith("two runs / sap2 pipeline: time 8.00, processor time 4.00")
+
+
+def test_the_table_of_goals_has_a_row_for_each_and_says_what_is_met(tmp_path):
+    arms = {
+        "transformers": result(10.0, mib=800.0),
+        "vllm": result(1.9, waited=0.2, mib=1300.0, latency=0.6),
+    }
+    setup = Setup("m", None, None, "u", 2, 4, None, {})
+    ways = [Round("one process", 10.0, 1.0, 1.0)._asdict(), Round("ray", 8.9, 1.0, 1.0)._asdict()]
+    costs = [Cost("two runs together", 50.0, 60.0, 1.0), Cost("sap2 pipeline", 20.0, 25.0, 1.0)]
+    few = [Cost("two runs together", 10.0, 20.0, 1.0), Cost("sap2 pipeline", 15.0, 15.0, 1.0)]
+    told = {
+        "engine": bench_engine.figures(arms, setup),
+        "ray": {"ways": ways, "same": 2},
+        "infer": bench_pipeline.figures(costs, few, 100, "same text in 100 of 100 rows"),
+    }
+    told = json.loads(json.dumps({part: {**figures, "load": 0.1, "when": "now"} for part, figures in told.items()}))
+    lines = [line for line in table(told).splitlines() if line.startswith("| ")]
+    rows = {line.split(" | ")[0]: line.rsplit(" | ", 1)[1].rstrip(" |") for line in lines[2:]}
+    assert list(rows.values()) == ["yes", "**no**", "**no**", "**no**", "**no**", "yes"]
+    assert "5.26 ×" in table(told) and "same replies 2 of 2 (asr)" in table(told)
+    assert table({}).count("not measured") == len(GOALS) == 6
+
+
+def test_a_part_whose_figures_are_there_is_not_measured_again(tmp_path, monkeypatch, capsys):
+    done = {"ways": [Round(n, 1.0, 1.0, 1.0)._asdict() for n in ("one", "ray")], "same": 1, "load": 0.0, "when": "now"}
+    (tmp_path / "ray.json").write_text(json.dumps(done))
+    asked = []
+
+    def run(command, check):
+        asked.append(Path(command[1]).name)
+        told = bench_engine.figures(
+            {"transformers": result(2.0), "vllm": result(1.0, waited=0.0)}, Setup(*"abcd", 1, 1, None, {})
+        )
+        Path(command[command.index("--json") + 1]).write_text(json.dumps(told))
+
+    monkeypatch.setattr(bench_goals.subprocess, "run", run)
+    for _ in range(2):
+        bench_goals.main([str(tmp_path), "--parts", "engine", "ray"])
+    assert asked == ["bench_engine.py"]
+    assert capsys.readouterr().out.count("2.00 × (1.0 against 0.5)") == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.json", "ray.json"]
