@@ -2,11 +2,13 @@
 
     python eval/bench_serve.py
     python eval/bench_serve.py --clients 8 --requests 64 --memory-requests 0
+    python eval/bench_serve.py --vllm build/vllm/bin/python      # of .ci/vllm-env build/vllm
 
-Both servers run at the same time on this machine, and are asked in turn, so that whatever else the machine does falls
-on both. Each client sends its next request when it has the answer to the last: an utterance of three seconds and
-a list of keywords. ``sap2 serve`` is asked by OpenAI's client for transcriptions, with one stage and with both;
-``swift deploy`` by OpenAI's client for chats, as in ``examples/deploy/client.py``.
+All servers run at the same time on this machine, and are asked in turn, so that whatever else the machine does falls
+on all. Each client sends its next request when it has the answer to the last: an utterance of three seconds and
+a list of keywords. ``sap2 serve`` is asked by OpenAI's client for transcriptions, with one stage and with both, the
+first of these by the adapter and by the spotter; ``swift deploy`` by OpenAI's client for chats, as in
+``examples/deploy/client.py``. Processor time is that of the server's processes.
 """
 
 from __future__ import annotations
@@ -27,7 +29,16 @@ from typing import NamedTuple
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
 from openai import OpenAI
-from serving import Server, free_port, make_keywords, make_utterances, running, sap2_command, swift_command
+from serving import (
+    Server,
+    free_port,
+    make_keywords,
+    make_utterances,
+    running,
+    sap2_command,
+    swift_command,
+    vllm_command,
+)
 
 from sap2.commands.shared import Parser, positive, run_parser
 from sap2.prompts import asr_prompt
@@ -36,21 +47,32 @@ Ask = Callable[[OpenAI, Path], str]
 TRIES = 3
 
 
+class Arm(NamedTuple):
+    """What is measured: a server, and what it is asked. ``like``: the arm whose answers it should give, or None."""
+
+    name: str
+    server: Server
+    ask: Ask
+    like: str | None = None
+
+
 class Figure(NamedTuple):
-    """What some clients got: requests a second, and seconds for one (median, and the slowest of 95 %)."""
+    """What some clients got: requests a second, seconds for one (median, and the slowest of 95 %), and the server's
+    processor time for one, in seconds."""
 
     name: str
     clients: int
     rate: float
     median: float
     late: float
+    cpu: float
 
 
-def ask_sap2(keywords: Sequence[str], stages: str) -> Ask:
-    """The transcript of one utterance by ``sap2 serve``."""
+def ask_sap2(keywords: Sequence[str], stages: str, **more: str) -> Ask:
+    """The transcript of one utterance by ``sap2 serve``; ``more`` are other fields of the form."""
 
     def ask(client: OpenAI, audio: Path) -> str:
-        body = {"keywords": ", ".join(keywords), "stages": stages}
+        body = {"keywords": ", ".join(keywords), "stages": stages, **more}
         with audio.open("rb") as stream:
             return client.audio.transcriptions.create(model="sap2-tiny", file=stream, extra_body=body).text
 
@@ -74,6 +96,20 @@ def ask_swift(keywords: Sequence[str]) -> Ask:
     return ask
 
 
+def client_of(url: str) -> OpenAI:
+    """OpenAI's client for a server."""
+    return OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=8, timeout=600)
+
+
+def agree(arms: Sequence[Arm], audios: Sequence[Path]) -> Iterator[str]:
+    """How many answers of each arm are those of the arm that it should be like. (Makes the servers warm as well.)"""
+    answers = {arm.name: [arm.ask(client_of(arm.server.url), audio) for audio in audios] for arm in arms}
+    for arm in arms:
+        if arm.like is not None:
+            same = sum(one == other for one, other in zip(answers[arm.name], answers[arm.like], strict=True))
+            yield f"{arm.name}: {same} of {len(audios)} answers are those of {arm.like}"
+
+
 def measure(url: str, ask: Ask, audios: Sequence[Path], clients: int, requests: int) -> tuple[float, list[float]]:
     """Seconds of all requests together, and of each."""
     turns = iter(range(requests))
@@ -81,7 +117,7 @@ def measure(url: str, ask: Ask, audios: Sequence[Path], clients: int, requests: 
     seconds: list[float] = []
 
     def work(_: int) -> None:
-        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=8, timeout=600)
+        client = client_of(url)
         with contextlib.suppress(StopIteration):
             while True:
                 with lock:
@@ -96,23 +132,24 @@ def measure(url: str, ask: Ask, audios: Sequence[Path], clients: int, requests: 
     return time.perf_counter() - start, seconds
 
 
-def compare(
-    asked: Sequence[tuple[str, str, Ask]], audios: Sequence[Path], clients: Sequence[int], requests: int
-) -> Iterator[Figure]:
-    """All servers at each number of clients, in turn, some times; the figures are of all times together."""
+def compare(arms: Sequence[Arm], audios: Sequence[Path], clients: Sequence[int], requests: int) -> Iterator[Figure]:
+    """All arms at each number of clients, in turn, some times; the figures are of all times together."""
     for count in clients:
-        totals = {name: 0.0 for name, _, _ in asked}
-        taken: dict[str, list[float]] = {name: [] for name in totals}
+        totals, cpus = ({arm.name: 0.0 for arm in arms} for _ in range(2))
+        taken: dict[str, list[float]] = {arm.name: [] for arm in arms}
         each = max(count, requests // TRIES)
         for _ in range(TRIES):
-            for name, url, ask in asked:
-                total, seconds = measure(url, ask, audios, count, each)
+            for name, server, ask, _ in arms:
+                before = server.cpu_seconds()
+                total, seconds = measure(server.url, ask, audios, count, each)
+                cpus[name] += server.cpu_seconds() - before
                 totals[name] += total
                 taken[name] += seconds
         for name in totals:
             ordered = sorted(taken[name])
             late = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-            yield Figure(name, count, len(ordered) / totals[name], statistics.median(ordered), late)
+            asked = len(ordered)
+            yield Figure(name, count, asked / totals[name], statistics.median(ordered), late, cpus[name] / asked)
 
 
 def memory(server: Server, ask: Ask, audios: Sequence[Path], first: int, last: int) -> tuple[float, float]:
@@ -125,8 +162,10 @@ def memory(server: Server, ask: Ask, audios: Sequence[Path], first: int, last: i
 
 def report(figures: Sequence[Figure]) -> str:
     """The table."""
-    lines = [f"{'server':28}{'clients':>8}{'requests/s':>12}{'median s':>10}{'95 % s':>8}"]
-    lines += [f"{f.name:28}{f.clients:8}{f.rate:12.2f}{f.median:10.2f}{f.late:8.2f}" for f in figures]
+    lines = [f"{'server':28}{'clients':>8}{'requests/s':>12}{'median s':>10}{'95 % s':>8}{'cpu ms':>8}"]
+    lines += [
+        f"{f.name:28}{f.clients:8}{f.rate:12.2f}{f.median:10.2f}{f.late:8.2f}{1000 * f.cpu:8.1f}" for f in figures
+    ]
     return "\n".join(lines)
 
 
@@ -136,35 +175,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=positive, default=96, help="of each kind and number of clients")
     parser.add_argument("--keywords", type=positive, default=500, help="of each request")
     parser.add_argument("--memory-requests", type=int, default=2000, help="after which memory is compared; 0: not")
-    parser.add_argument("--pruner", help="of stage one (default: the model is asked)")
+    parser.add_argument("--vllm", metavar="PYTHON", help="measure sap2 serve --engine vllm too, run by this Python")
+
+
+def start(stack: contextlib.ExitStack, folder: Path, vllm: str | None) -> tuple[Server, Server, Server | None]:
+    """``swift deploy``, ``sap2 serve``, and this with vLLM where its Python is given; they end with the stack."""
+
+    def begin(name: str, ready: str, command: Callable[[int], list[str]]) -> Server:
+        port = free_port()
+        return stack.enter_context(running(command(port), port, ready, folder / f"{name}.log"))
+
+    ours = begin("sap2", "/health", sap2_command)
+    swift = begin("swift", "/v1/models", swift_command)
+    other = begin("vllm", "/health", lambda port: vllm_command(port, vllm)) if vllm else None
+    return swift, ours, other
+
+
+def make_arms(swift: Server, ours: Server, other: Server | None, keywords: Sequence[str]) -> list[Arm]:
+    """What each server is asked."""
+    one, both = ask_sap2(keywords, "asr"), ask_sap2(keywords, "prune,asr")
+    arms = [
+        Arm("swift deploy, one stage", swift, ask_swift(keywords)),
+        Arm("sap2 serve, one stage", ours, one, "swift deploy, one stage"),
+        Arm("sap2 serve, both stages", ours, both),
+        Arm("both stages, spot", ours, ask_sap2(keywords, "prune,asr", pruner="spot")),
+    ]
+    if other is not None:
+        arms.append(Arm("with vLLM, one stage", other, one, "sap2 serve, one stage"))
+        arms.append(Arm("with vLLM, both stages", other, both, "sap2 serve, both stages"))
+    return arms
 
 
 def run(args: argparse.Namespace) -> None:
-    """Start both servers, ask, print."""
+    """Start the servers, ask, print."""
     keywords = make_keywords(args.keywords)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         audios = make_utterances(folder / "audio")
-        ports = free_port(), free_port()
-        more = ["--pruner", args.pruner] if args.pruner else []
-        ours = stack.enter_context(running(sap2_command(ports[0], *more), ports[0], "/health", folder / "sap2.log"))
-        swift = stack.enter_context(running(swift_command(ports[1]), ports[1], "/v1/models", folder / "swift.log"))
-        one, both = ask_sap2(keywords, "asr"), ask_sap2(keywords, "prune,asr")
-        asked = [
-            ("swift deploy, one stage", swift.url, ask_swift(keywords)),
-            ("sap2 serve, one stage", ours.url, one),
-            ("sap2 serve, both stages", ours.url, both),
-        ]
-        for _, url, ask in asked:
-            measure(url, ask, audios, 2, 4)  # the first requests of a server are slower
+        swift, ours, other = start(stack, folder, args.vllm)
+        arms = make_arms(swift, ours, other, keywords)
+        print(*agree(arms, audios), sep="\n", flush=True)
+        for arm in arms:
+            measure(arm.server.url, arm.ask, audios, 2, 4)  # the first requests of a server are slower
         figures = []
-        for figure in compare(asked, audios, args.clients, args.requests):
+        for figure in compare(arms, audios, args.clients, args.requests):
             figures.append(figure)
             print(report([figure]).splitlines()[-1], file=sys.stderr, flush=True)
         print(report(figures))
         if args.memory_requests:
             first = max(1, args.memory_requests // 10)
-            before, after = memory(ours, one, audios, first, args.memory_requests)
+            before, after = memory(ours, arms[1].ask, audios, first, args.memory_requests)
             last = args.memory_requests
             print(f"memory of sap2 serve: {before:.0f} MiB after {first} requests, {after:.0f} after {last}")
 

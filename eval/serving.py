@@ -32,6 +32,18 @@ class Server(NamedTuple):
         """What the process and its children hold, by the kernel's proportional account."""
         return sum(_pss_mib(pid) for pid in [self.process.pid, *_children(self.process.pid)])
 
+    def cpu_seconds(self) -> float:
+        """Processor time that the process and its living children have taken."""
+        return sum(_cpu_seconds(pid) for pid in [self.process.pid, *_children(self.process.pid)])
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 def _pss_mib(pid: int) -> float:
     try:
@@ -89,11 +101,17 @@ def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
     raise RuntimeError(f"no answer of {url}:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
 
 
-def sap2_command(port: int, *more: str) -> list[str]:
+def sap2_command(port: int, *more: str, python: str = sys.executable) -> list[str]:
     """``sap2 serve`` with sap2-tiny and both stages."""
     adapters = ["--prune-adapter", "sap2-tiny-prune", "--asr-adapter", "sap2-tiny-asr"]
     server = ["serve", "--port", str(port), "--model", "sap2-tiny", *adapters]
-    return [sys.executable, "-m", "sap2.cli", *server, *more]
+    return [python, "-m", "sap2.cli", *server, *more]
+
+
+def vllm_command(port: int, python: str) -> list[str]:
+    """The same with vLLM, by the Python of its environment (``.ci/vllm-env``)."""
+    cache = '{"kv_cache_memory_bytes": 268435456}'
+    return sap2_command(port, "--engine", "vllm", "--engine-args", cache, python=python)
 
 
 def swift_command(port: int) -> list[str]:

@@ -9,6 +9,7 @@ import queue
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from sap2.errors import InputError, one_line
-from sap2.serve.errors import BAD_REQUEST, INTERNAL, TOO_LARGE, ApiError
+from sap2.serve.errors import BAD_REQUEST, CLOSED, INTERNAL, TOO_LARGE, ApiError
 from sap2.serve.options import Limits
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _SAMPLE_BYTES = 4
 _MOST_RATE = 16_000
+_TICK = 0.5
+"""Seconds after which it is looked at again whether somebody still waits."""
+_WORTH_ENDING = 5.0
+"""Seconds from which on a process whose caller has left is ended: to let it finish costs less than a new one before."""
 
 
 class Workers:
@@ -37,7 +42,7 @@ class Workers:
     def __init__(self, count: int, folder: Path, limits: Limits, *warm_up: Any):
         self._folder, self._limits, self._warm_up = folder, limits, warm_up
         self._warm = [threading.Event() for _ in range(count)]
-        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None]
+        self._tasks: queue.SimpleQueue[tuple[_Task, Callable[..., Any], tuple[Any, ...]] | None]
         self._tasks = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._serve, args=(event,), daemon=True) for event in self._warm]
         for thread in self._threads:
@@ -47,9 +52,9 @@ class Workers:
         """Call a function of a module in one of the processes.
 
         The future raises what the function raises; :class:`ApiError` where the process dies or takes too long.
-        A future that is cancelled before its turn is passed over.
+        A future that is cancelled before its turn is passed over; one that is cancelled later ends what takes long.
         """
-        future: Future[Any] = Future()
+        future = _Task()
         self._tasks.put((future, function, args))
         return future
 
@@ -74,12 +79,25 @@ class Workers:
                 if not future.set_running_or_notify_cancel():
                     continue
                 try:
-                    future.set_result(process.call(function, args))
+                    future.set_result(process.call(function, args, future.left))
                 except BaseException as error:
                     future.set_exception(error)
                 del task, future, args
         finally:
             process.end()
+
+
+class _Task(Future[Any]):
+    """A future that tells of a caller who has left, also when its work has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = threading.Event()
+
+    def cancel(self) -> bool:
+        """As upstream's, which does nothing once the work has begun."""
+        self.left.set()
+        return super().cancel()
 
 
 class _Process:
@@ -94,12 +112,15 @@ class _Process:
         theirs.close()
         if self._warm_up:
             with contextlib.suppress(Exception):  # what fails there fails again with a file, which is told
-                self.call(self._warm_up[0], self._warm_up[1:], again=False)
+                self.call(self._warm_up[0], self._warm_up[1:], threading.Event(), again=False)
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], again: bool = True) -> Any:
+    def call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], left: threading.Event, again: bool = True
+    ) -> Any:
         """What the function returns.
 
         Args:
+            left: set when nobody waits for it any more.
             again: whether a process that fails is replaced.
 
         Raises:
@@ -107,11 +128,10 @@ class _Process:
         """
         try:
             self._connection.send((function, args))
-            if not self._connection.poll(self._limits.decode_seconds):
+            error = self._wait(left)
+            if error is not None:
                 self._restart(again)
-                raise ApiError(
-                    TOO_LARGE, f"reading it took longer than {self._limits.decode_seconds:g} s, and was ended"
-                )
+                raise error
             good, answer = self._connection.recv()
         except (EOFError, OSError):
             self._restart(again)
@@ -119,6 +139,18 @@ class _Process:
         if good:
             return answer
         raise answer
+
+    def _wait(self, left: threading.Event) -> ApiError | None:
+        """Wait for the answer; an error where there is none, and the process is to be ended."""
+        begun = time.monotonic()
+        while not self._connection.poll(min(_TICK, self._limits.decode_seconds)):
+            taken = time.monotonic() - begun
+            if taken >= self._limits.decode_seconds:
+                most = f"{self._limits.decode_seconds:g} s"
+                return ApiError(TOO_LARGE, f"reading it took longer than {most}, and was ended")
+            if left.is_set() and taken >= _WORTH_ENDING:
+                return ApiError(CLOSED, "the caller has gone")
+        return None
 
     def _restart(self, again: bool) -> None:
         self.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -200,4 +201,5 @@ def test_the_bank_of_a_list_is_made_once_and_warns_each_time():
         with pytest.warns(UserWarning, match="has no letter and no digit"):
             bank = list_bank(["emily", "..."])
     assert list_bank(("emily", "...")) is bank and list_bank(["emily"]) is not bank
-    assert len(list_bank([f"name {number}" * 4 for number in range(1500)])) == 1500
+    many = ["".join(letters) for letters in itertools.product("bdfg", "aeio", "klmn", "aeio", "rstv", "aeio", "xyz")]
+    assert len(list_bank(many)) == len(many) > 10_000

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,7 @@ def test_the_services_have_options_that_there_are(name):
     assert all(port.startswith("127.0.0.1:") and port.endswith(f":{args.port}") for port in service["ports"])
     assert (ROOT / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).resolve().exists()
     given = service["build"].get("args", {})
+    assert int(re.fullmatch(r"(\d+)s", service["stop_grace_period"])[1]) > args.drain_seconds
     assert all(f"ARG {arg}=" in (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8") for arg in given)
 
 
@@ -55,6 +58,39 @@ def test_the_unit_of_systemd_has_options_that_there_are():
     assert words[:2] == ["/opt/sap2/bin/sap2", "serve"]
     args = parse(*words[2:])
     assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M)[1]) > args.drain_seconds
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path):
+    unit = (ROOT / "examples" / "deploy" / "sap2.service").read_text(encoding="utf-8")
+    (tmp_path / "sap2.service").write_text(unit.replace("/opt/sap2/bin/sap2", shutil.which("true")))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / "sap2.service"], capture_output=True, text=True
+    )
+    assert checked.returncode == 0 and "sap2.service" not in checked.stderr, checked.stderr
+
+
+def test_the_container_keeps_to_what_linters_of_dockerfiles_ask():
+    """The rules of hadolint that matter here: a tag, no root, nothing kept of pip; and port and health are one."""
+    lines = [
+        line
+        for line in (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    names = [line.split()[0] for line in lines]
+    assert names[0] == "FROM" and re.fullmatch(r"FROM \S+:\S+", lines[0]) and not lines[0].endswith(":latest")
+    assert set(names) <= {*("FROM", "ARG", "RUN", "WORKDIR", "COPY", "USER", "ENV", "EXPOSE"), "HEALTHCHECK", "CMD"} | {
+        "ENTRYPOINT"
+    }
+    assert names.count("ENTRYPOINT") == names.count("CMD") == 1
+    assert names.index("USER") > max(place for place, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert lines[names.index("USER")].split()[1] not in ("root", "0")
+    assert all("--no-cache-dir" in line for line in lines if "pip install" in line)
+    port = dockerfile("ENTRYPOINT")[-1]
+    assert lines[names.index("EXPOSE")].split()[1] == port
+    assert f":{port}/health" in lines[names.index("HEALTHCHECK")]
+    for source in re.findall(r"^COPY (\S+) ", "\n".join(lines), re.M):
+        assert (ROOT / source).exists()
 
 
 MODEL = ("--model", "folder/model")

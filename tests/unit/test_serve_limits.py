@@ -182,6 +182,21 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path):
     assert caught.value.status == 413
 
 
+def test_a_worker_whose_caller_has_left_is_ended_where_it_takes_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("sap2.serve.workers._WORTH_ENDING", 0.0)
+    workers = Workers(1, tmp_path, Limits(decode_seconds=100.0))
+    first = workers.submit(os.getpid).result(60)
+    left = workers.submit(time.sleep, 90.0)
+    while not left.running():
+        time.sleep(0.01)
+    waiting = workers.submit(os.getpid)
+    assert not left.cancel() and not waiting.done()
+    assert waiting.result(60) != first  # long before 90 s
+    with pytest.raises(ApiError, match="the caller has gone"):
+        left.result(0)
+    workers.close()
+
+
 def test_the_private_folder_is_cleared_also_after_a_crash(tmp_path):
     with private_folder(tmp_path) as first:
         (first / "upload").write_text("x")
