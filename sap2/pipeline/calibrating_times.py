@@ -66,8 +66,8 @@ class TimeFit(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.words} words begin within {1000 * self.error:.0f} ms on average ({1000 * self.before:.0f} ms with "
-            f"the default {DEFAULT.start:g} s); {self.offsets}"
+            f"{self.words} words, which begin within {1000 * self.error:.0f} ms on average "
+            f"({1000 * self.before:.0f} ms with the default of {DEFAULT.start:g} s)"
         )
 
 

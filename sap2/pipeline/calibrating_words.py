@@ -41,10 +41,7 @@ class WordFit(NamedTuple):
         return calibration_error(self.bins)
 
     def __str__(self) -> str:
-        return (
-            f"{self.words} words, {self.wrong} of them wrong; expected calibration error {self.error:.4f}; "
-            f"{self.calibration}"
-        )
+        return f"{self.words} words, {self.wrong} of them wrong; expected calibration error {self.error:.4f}"
 
 
 def fit_words(loaded: LoadedModel, path: str | os.PathLike[str], max_new_tokens: int = 512) -> WordFit:

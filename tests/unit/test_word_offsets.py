@@ -29,7 +29,7 @@ def test_offsets_are_what_the_spotter_is_late_by():
     fit = fit_offsets([utterance(Offsets(0.13, -0.06), seed) for seed in range(20)], "dev.ctm")
     assert fit.offsets == pytest.approx((-0.13, 0.06), abs=0.006)
     assert fit.words == 60 and fit.error < 0.006 < 0.07 < fit.before
-    assert "60 words begin within" in str(fit) and "-0.05 s" in str(fit)
+    assert "60 words, which begin within" in str(fit) and "-0.05 s" in str(fit)
 
 
 def test_what_is_said_in_a_silence_says_nothing_of_the_offset():

@@ -145,7 +145,7 @@ def test_one_command_makes_the_times_true(tmp_path, capsys):
     arguments = ["--model", "sap2-tiny", "--asr-adapter", adapter, "--val-dataset", tmp_path / "dev.jsonl"]
     assert sap2("calibrate", *arguments, "--no-keywords", "--word-times", tmp_path / "a.ctm") == 0
     printed = capsys.readouterr().out
-    assert "times: 5 words begin within" in printed and "probabilities of words stay as they were: 6 of 6" in printed
+    assert "times: 5 words, which begin" in printed and "probabilities of words stay as they were: 6 of 6" in printed
     loaded = WordCalibration.load(adapter)
     assert loaded[:3] == WordCalibration()[:3] and -0.19 < loaded.offsets.start < -0.08
     early, plain = (
