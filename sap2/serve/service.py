@@ -69,6 +69,7 @@ class Service:
         self.draining = False
         self.failure: BaseException | None = None
         self.busy = 0
+        self._held: set[Path] = set()
         self._average = 1.0
         self._scheduler: Scheduler | None = None
         limits = options.limits
@@ -143,9 +144,11 @@ class Service:
         self.metrics.queue.set(self.busy)
         begun = time.monotonic()
         folder = Path(tempfile.mkdtemp(dir=self.folder))
+        self._held.add(folder)
         try:
             yield folder
         finally:
+            self._held.discard(folder)
             shutil.rmtree(folder, ignore_errors=True)
             self._average += 0.1 * (time.monotonic() - begun - self._average)
             self.busy -= 1
@@ -168,7 +171,7 @@ class Service:
             transcriber = lanes.transcriber
             rate, limits = transcriber.sampling_rate, self.options.limits
             given = (asked.file, rate, transcriber.cutting, self.options.vad, limits)
-            decoding = self._audio_workers.submit(decode_recording, *given)
+            decoding = self._read(self._audio_workers, decode_recording, *given)
             try:
                 decks = [await self._read_deck(upload, asked.language) for upload in asked.slides]
                 timed = self._times(asked, decks)
@@ -191,8 +194,15 @@ class Service:
 
     async def _read_deck(self, upload: Upload, language: str) -> Deck:
         with _told(upload, "slides"):
-            reading: Future[Any] = self._slide_workers.submit(read_slides, upload, language, self.options.limits)
+            reading = self._read(self._slide_workers, read_slides, upload, language, self.options.limits)
             return Deck(upload.name, await asyncio.wrap_future(reading))
+
+    def _read(self, workers: Workers, function: Callable[..., Any], upload: Upload, *args: Any) -> Future[Any]:
+        """Have a file read. A worker whose caller has left may still write beside it, so that it is cleared after."""
+        folder = Path(upload.path).parent
+        reading = workers.submit(function, upload, *args)
+        reading.add_done_callback(lambda _: None if folder in self._held else shutil.rmtree(folder, ignore_errors=True))
+        return reading
 
     def _times(self, asked: Asked, decks: Sequence[Deck]) -> list:
         if asked.manifest is None:

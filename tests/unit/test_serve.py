@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
+from late_readers import write_when_told
 from openai import OpenAI
 from pipeline_rows import KEYWORDS, TOKENS
 from starlette.testclient import TestClient
@@ -18,6 +20,7 @@ from sap2.pipeline.sharing import Lanes
 from sap2.prompts import asr_prompt, prune_prompt
 from sap2.serve import app
 from sap2.serve.app import make_app
+from sap2.serve.decoding import Upload
 from sap2.serve.options import Limits, ServeOptions
 from sap2.serve.service import Service
 
@@ -286,3 +289,15 @@ def test_a_request_that_has_its_place_is_finished_when_the_end_begins(client, se
     finally:
         service.draining = False
     assert answer.status_code == 200 and answer.json()["text"] == expected.text
+
+
+def test_what_a_reader_writes_after_its_caller_has_left_is_removed(service, tmp_path):
+    told = tmp_path / "told"
+    with service.place() as folder:
+        upload = Upload(str(folder / "0.wav"), "a.wav", "audio")
+        reading = service._read(service._audio_workers, write_when_told, upload, str(told))
+    assert not folder.exists()
+    told.touch()
+    reading.result(60)
+    while folder.exists():  # what is done after it runs when it is done
+        time.sleep(0.01)
