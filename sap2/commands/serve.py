@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sap2.pipeline.sharing import Lanes
 
 KEY_VARIABLE = "SAP2_API_KEY"
+_SOCKET_PLACE = 107 - len("/sap2-serve-12345678/") - 36
+"""Letters of the folder below which vLLM's sockets lie at most: Linux allows 107 for their paths."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPTIONS = (
     *("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad", "case"),
@@ -75,13 +77,18 @@ def _add_limits(limits: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    options = options_of(args)
+    options, place = options_of(args), args.temp_dir or _place()
+    if args.engine == "vllm" and len(place) > _SOCKET_PLACE:
+        raise InputError(
+            f"--temp-dir {place} has {len(place)} letters; allowed with --engine vllm, whose sockets lie there: "
+            f"up to {_SOCKET_PLACE}"
+        )
     from sap2.serve.server import bind, serve
 
     bound = bind(args.host, args.port)
     if args.host not in _LOOPBACK and options.api_key is None:
         print_note(f"--host {args.host} without --api-key: anyone who reaches this machine may use the server")
-    serve(options, bound, lambda: _load(args), args.temp_dir or _place(), args.drain_seconds)
+    serve(options, bound, lambda: _load(args), place, args.drain_seconds)
 
 
 def options_of(args: argparse.Namespace) -> ServeOptions:

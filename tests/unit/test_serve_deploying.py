@@ -131,6 +131,11 @@ def test_a_port_that_is_taken_is_one_line(capsys):
     assert error.count("\n") == 1 and f"127.0.0.1:{port}" in error
 
 
+def test_a_folder_that_is_too_deep_for_the_sockets_of_vllm_is_refused(capsys):
+    assert main(["serve", *MODEL, "--engine", "vllm", "--temp-dir", "/var/tmp/" + "x" * 60]) == 2
+    assert "has 69 letters; allowed with --engine vllm, whose sockets lie there: up to 50" in capsys.readouterr().err
+
+
 def test_the_sample_of_the_page_is_the_example():
     """The page has its own copy, since a wheel has no examples."""
     for name in ("talk.flac", "slides.md"):
