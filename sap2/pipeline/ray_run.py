@@ -45,6 +45,13 @@ _ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
+_LOCAL_ENVIRONMENT = {
+    # Ray then takes the loopback address, also where it would look for one that other machines reach: of the addresses
+    # that ray.init is given it replaces 127.0.0.1, and all its ports would be open to the network
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",  # other users of this machine are turned away
+}
+"""Of a cluster that the command starts for itself."""
 
 
 def check_ray(options: PipelineOptions) -> None:
@@ -182,11 +189,9 @@ class Cluster(NamedTuple):
 @contextlib.contextmanager
 def _cluster(options: PipelineOptions) -> Iterator[Cluster]:
     """Connect to the cluster, or start one of this machine that ends with the block."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**_ENVIRONMENT, **(_LOCAL_ENVIRONMENT if options.ray == LOCAL else {})}.items():
         os.environ.setdefault(name, value)
-    if options.ray == LOCAL:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # its ports are open to the network: nobody else may use them
-    else:
+    if options.ray != LOCAL:
         _check_address(str(options.ray))
     import ray
 

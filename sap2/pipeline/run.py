@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sap2.errors import EngineError, InputError
+from sap2.errors import EngineError, InputError, print_note
 from sap2.pipeline.engines.base import Engine
 from sap2.pipeline.engines.choice import likely_engine
 from sap2.pipeline.engines.transformers import TransformersEngine
@@ -184,10 +185,8 @@ def _run(
         worker.fail(bad)
     left = [item for item in items if item.id not in done]
     if left and options.ray is not None:
-        try:
+        with _saying_what_is_left(worker, rank):
             decode_with_ray(options, left, worker)
-        except EngineError as error:
-            raise worker.died(error) from None
     elif left:
         worker.load(options, rank)
         if options.engine == "auto" and rank.is_first:
@@ -195,12 +194,24 @@ def _run(
         batches = worker.plan(items, options, report_errors=rank.is_first)
         share = [[item for item in batch if item.id not in done] for batch in batches[rank.index :: rank.world]]
         try:
-            worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
-        except EngineError as error:
-            raise worker.died(error) from None
+            with _saying_what_is_left(worker, rank):
+                worker.decode([batch for batch in share if batch], options.num_workers, show=rank.is_first)
         finally:
             worker.decoder.engine.close()
     return _finish(worker.report, [item.id for item in items], files, rank)
+
+
+@contextlib.contextmanager
+def _saying_what_is_left(worker: Worker, rank: Rank) -> Iterator[None]:
+    """Where the block ends before its time (the engine has died; Ctrl-C or SIGTERM), say in one line what is done."""
+    try:
+        yield
+    except EngineError as error:
+        raise worker.died(error) from None
+    except (KeyboardInterrupt, SystemExit):
+        if rank.is_first:
+            print_note(f"interrupted; {worker.left()}")
+        raise
 
 
 def _go_on_with_engine(options: PipelineOptions) -> PipelineOptions:

@@ -127,8 +127,12 @@ class Worker:
 
     def died(self, error: EngineError) -> EngineError:
         """That the engine has failed, and what is left to do."""
+        return EngineError(f"{error}; {self.left()}")
+
+    def left(self) -> str:
+        """What is done, and how the rest is."""
         done = self.report.resumed + self.written
-        return EngineError(f"{error}; {done} of {self.report.rows} rows have a result, the same command goes on")
+        return f"{done} of {self.report.rows} rows have a result, the same command goes on"
 
     def fail(self, rows: Sequence[BadRow]) -> None:
         """Write rows that have no result, with the reason."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import logging
 
 import pytest
 
@@ -11,7 +13,7 @@ from sap2.errors import EngineError, InputError
 from sap2.pipeline.engines import choice
 from sap2.pipeline.engines.choice import check_vllm, open_engine
 from sap2.pipeline.engines.transformers import TransformersEngine
-from sap2.pipeline.engines.vllm_plugin import ARCHITECTURE, language_model_config
+from sap2.pipeline.engines.vllm_plugin import ARCHITECTURE, REASON, keep_reason, language_model_config
 
 
 @pytest.fixture
@@ -66,6 +68,32 @@ def test_the_configuration_of_the_language_model_alone(shared_model):
     text = language_model_config(shared_model.config)
     assert text.model_type == "qwen2" and text.architectures == [ARCHITECTURE]
     assert language_model_config(text) is text
+
+
+def test_why_vllm_does_not_start_is_kept_in_one_line_while_somebody_waits(tmp_path, monkeypatch):
+    """In vLLM's processes; once it has started, its errors are shown as they are."""
+    reason, shown = tmp_path / "reason", io.StringIO()
+    reason.touch()
+    handler = logging.StreamHandler(shown)
+    monkeypatch.setattr(logging.getLogger("vllm"), "handlers", [handler])
+    monkeypatch.setenv(REASON, str(reason))
+    monkeypatch.setattr("sys.stderr", shown)
+    keep_reason()
+
+    def fail(message):
+        try:
+            raise RuntimeError(message)
+        except RuntimeError:
+            logging.getLogger("vllm.core").exception("failed")
+
+    fail("cannot allocate\n memory")
+    fail("the engine has failed")
+    assert (reason.read_text(), shown.getvalue()) == ("cannot allocate memory", "")
+    logging.getLogger("vllm.core").error("no traceback")
+    reason.unlink()
+    fail("later")
+    assert shown.getvalue().startswith("no traceback\nfailed\nTraceback")
+    assert not reason.exists()
 
 
 @pytest.mark.parametrize("given", ["{", "[1]"])

@@ -1,4 +1,4 @@
-"""vLLM says what transformers says, reply by reply, and a run survives the death of its processes.
+"""vLLM says what transformers says, reply by reply.
 
 The environment with vLLM is made by ``.ci/vllm-env``; elsewhere these tests are skipped.
 """
@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import types
 from pathlib import Path
 
 import pytest
 import torch
 from model_rows import ROWS
-from processes import name_of, offspring
+from talk_rows import utterances_of_talks
 
 from sap2.audio import load_samples
 from sap2.errors import InputError
@@ -27,7 +22,6 @@ from sap2.pipeline.engines.base import EmbeddedPrompt
 from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.loading import LoadedModel
-from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.utterances import Job
 from sap2.progress import Progress
 
@@ -62,15 +56,7 @@ def engine(opened):
 
 @pytest.fixture(scope="module")
 def talks(tmp_path_factory):
-    """Utterances of synthetic talks, with the keywords of five slides each."""
-    from sap2.data.slidespeech import SlideSpeechOptions, convert_slidespeech
-    from sap2.tiny.plan import TalksOptions
-    from sap2.tiny.talks import make_talks
-
-    folder = tmp_path_factory.mktemp("talks")
-    root = make_talks(folder / "talks", TalksOptions(talks=6, utterances=8, slides=3, seed=1))
-    convert_slidespeech(root, "test", folder / "test.jsonl", folder / "audio", SlideSpeechOptions(slides=3))
-    return str(folder / "test.jsonl")
+    return utterances_of_talks(tmp_path_factory.mktemp("talks"))
 
 
 def rows_of(path):
@@ -245,80 +231,3 @@ def test_lora_of_a_layer_on_a_cpu_is_that_of_each_token(adapters):
             pairs = zip(first, second, strict=True)
             expected = expected + torch.cat([0.5 * b[adapter, 0] @ (a[adapter, 0] @ x[row]) for a, b in pairs])
         torch.testing.assert_close(y[row], expected, atol=1e-4, rtol=1e-4)
-
-
-def command_of(options, arguments):
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "sap2.cli",
-            "pipeline",
-            "--engine",
-            "vllm",
-            "--engine-args",
-            json.dumps(SMALL | arguments),
-        ),
-        *("--val_dataset", options.val_dataset, "--result_path", options.result_path, "--model", options.model),
-        *("--prune-adapter", options.prune_adapter, "--asr-adapter", options.asr_adapter),
-        *("--max_new_tokens", str(options.max_new_tokens), "--batch_size", str(options.batch_size)),
-    ]
-
-
-def options_for(talks, path):
-    return PipelineOptions(talks, str(path), MODEL[0], *MODEL[1].values(), max_new_tokens=TOKENS, batch_size=1)
-
-
-def start_and_wait(options, lines, arguments=None):
-    """The command of a run, once so many results are there; its standard error goes to a file."""
-    path, log = Path(options.result_path), Path(options.result_path).with_suffix(".log")
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command_of(options, arguments or {}), stderr=stream, stdout=stream, cwd=Path(__file__).parents[2]
-        )
-    deadline = time.monotonic() + 300
-    while not (path.exists() and path.read_bytes().count(b"\n") >= lines):
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.005)
-    return process, log
-
-
-def check_goes_on(options, done, talks, tmp_path):
-    report = run_pipeline(options)
-    assert (report.resumed, report.failed) == (done, 0)
-    ids = [row["id"] for row in rows_of(options.result_path)]
-    assert len(ids) == len(set(ids)) == len(rows_of(talks))
-    uninterrupted = options_for(talks, tmp_path / "uninterrupted.jsonl")
-    run_pipeline(uninterrupted)
-    replies = [{row["id"]: row["replies"] for row in rows_of(o.result_path)} for o in (options, uninterrupted)]
-    assert replies[0] == replies[1]
-
-
-@pytest.mark.parametrize(("victim", "executor"), [("VLLM::EngineCore", None), ("VLLM::Worker", "mp")])
-def test_a_killed_engine_process_is_one_line_and_the_run_goes_on(talks, tmp_path, victim, executor):
-    options = options_for(talks, tmp_path / "result.jsonl")
-    process, log = start_and_wait(options, 2, {"distributed_executor_backend": executor} if executor else {})
-    (engine,) = [pid for pid in offspring(process.pid) if victim in name_of(pid)]
-    os.kill(engine, signal.SIGKILL)
-    assert process.wait(timeout=120) == 1
-    lines = [line for line in log.read_text().splitlines() if line.startswith("sap2: error:")]
-    done = len(rows_of(options.result_path))
-    total = len(rows_of(talks))
-    assert 2 <= done < total
-    assert len(lines) == 1 and f"{done} of {total} rows have a result, the same command goes on" in lines[0]
-    if victim == "VLLM::EngineCore":
-        check_goes_on(options, done, talks, tmp_path)
-
-
-def test_a_killed_driver_leaves_no_process_and_the_run_goes_on(talks, tmp_path):
-    options = options_for(talks, tmp_path / "result.jsonl")
-    process, _ = start_and_wait(options, 2)
-    below = [pid for pid in offspring(process.pid) if "VLLM::" in name_of(pid)]
-    assert below
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + 60
-    while any("VLLM::" in name_of(pid) for pid in below) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not [pid for pid in below if "VLLM::" in name_of(pid)]
-    check_goes_on(options, Path(options.result_path).read_bytes().count(b"\n"), talks, tmp_path)

@@ -16,6 +16,7 @@ from pipeline_helpers import make_adapter
 from pipeline_rows import prune_row, prune_rows, write_jsonl
 
 from sap2.errors import EngineError
+from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines import choice
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.run import PipelineOptions, run_pipeline
@@ -204,6 +205,27 @@ def test_the_engine_that_auto_took_in_the_end_is_recorded(begun, monkeypatch):
     os.utime(audios[0])  # its result is to be made again
     with pytest.raises(ValueError, match=r"r\.jsonl was begun with vLLM, which does not start now"):
         run_pipeline(dataclasses.replace(options, overwrite=False))
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupted_run_says_what_is_done_and_goes_on(tiny, asr, rows, tmp_path, monkeypatch, capsys, end):
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    result = tmp_path / "r.jsonl"
+    options = PipelineOptions(path, str(result), str(tiny), None, str(asr), max_new_tokens=4, batch_size=1)
+    decode = Decoder.decode
+
+    def decode_one(self, prepared):
+        if result.exists() and result.stat().st_size:
+            raise end
+        return decode(self, prepared)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "decode", decode_one)
+        with pytest.raises(type(end)):
+            run_pipeline(options)
+    said = "sap2: note: interrupted; 1 of 3 rows have a result, the same command goes on\n"
+    assert capsys.readouterr().err.endswith(said)
+    assert run_pipeline(options).resumed == 1
 
 
 def test_a_missing_test_set_and_a_mistyped_model_are_one_line(tiny, rows, tmp_path, capsys):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import ipaddress
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import ray_decoders
 from pipeline_rows import prune_row, write_jsonl
@@ -95,9 +97,18 @@ def wait_for_end(pids):
     assert not [name_of(pid) for pid in pids if name_of(pid)]
 
 
+def listening(pids):
+    """Addresses at which processes can be reached over a network."""
+    found = [one.laddr.ip for pid in pids if name_of(pid) for one in psutil.Process(pid).net_connections("inet")]
+    return {ipaddress.ip_address(address.removeprefix("::ffff:")) for address in found}
+
+
 def test_a_killed_worker_changes_nothing(one, tmp_path):
+    """No process of the run can be reached from another machine, either."""
     options = dataclasses.replace(one, result_path=str(tmp_path / "result.jsonl"))
     process, processes, log = start_and_wait(options)
+    addresses = listening([process.pid, *processes])
+    assert addresses and all(address.is_loopback for address in addresses), addresses
     workers = [pid for pid in processes if WORKER in name_of(pid)]
     assert workers
     for pid in workers:

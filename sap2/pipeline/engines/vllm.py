@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import tempfile
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
@@ -34,7 +35,7 @@ from sap2.pipeline.adapters import AdapterHalves
 from sap2.pipeline.engines.base import EmbeddedPrompt, Reply
 from sap2.pipeline.engines.replies import TokenQueue, read_reply, read_stream
 from sap2.pipeline.engines.transformers import greedy_config
-from sap2.pipeline.engines.vllm_plugin import DRIVER, language_model_config
+from sap2.pipeline.engines.vllm_plugin import DRIVER, REASON, language_model_config
 
 SETTLED = {
     "model": "--model",
@@ -209,14 +210,25 @@ DIED = "vLLM's engine process has died; what it said is above"
 
 
 async def _start(settings: Mapping[str, Any]) -> AsyncLLM:
-    os.environ[DRIVER] = str(os.getpid())
-    try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
-    except Exception as error:
-        kind = InputError if isinstance(error, (ValueError, TypeError)) else EngineError
-        raise kind(f"vLLM did not start: {_line(error)}") from None
-    finally:
-        del os.environ[DRIVER]
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", prefix="sap2-vllm-") as reason:
+        os.environ |= {DRIVER: str(os.getpid()), REASON: reason.name}
+        try:
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
+        except Exception as error:
+            kind = InputError if isinstance(error, (ValueError, TypeError)) else EngineError
+            said = reason.read().strip()[:500] or _line(error)
+            raise kind(f"vLLM did not start: {said}{_about_memory(said, settings)}") from None
+        finally:
+            del os.environ[DRIVER], os.environ[REASON]
+
+
+def _about_memory(said: str, settings: Mapping[str, Any]) -> str:
+    """What settles how much memory vLLM takes, where that is what it misses."""
+    if "memory" not in said.lower():
+        return ""
+    names = ("kv_cache_memory_bytes", "gpu_memory_utilization", "max_model_len", "max_num_seqs")
+    now = ", ".join(f"{name} {settings[name]}" for name in names if settings.get(name) is not None)
+    return f"; its memory is settled by --engine-args, now: {now}"
 
 
 def _settings(

@@ -6,10 +6,15 @@ vLLM calls :func:`register` in each of its processes (entry point ``vllm.general
 from __future__ import annotations
 
 import ctypes
+import io
+import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sap2.errors import debugging, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 ARCHITECTURE = "SAP2LanguageModel"
 DRIVER = "SAP2_VLLM_DRIVER"
 """Environment variable with the number of the process that starts vLLM for itself, while it does."""
+REASON = "SAP2_VLLM_REASON"
+"""Environment variable with the file into which vLLM's processes write why they do not start."""
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux."""
 
@@ -31,12 +38,38 @@ def die_with_driver() -> None:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
+class _KeepReason(logging.Filter):
+    """As long as the file is there, writes the first error that is logged into it, in place of a traceback."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = Path(path)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        if not record.exc_info or record.exc_info[1] is None or not self._path.exists():
+            return True
+        if not self._path.stat().st_size:
+            self._path.write_text(one_line(record.exc_info[1]), encoding="utf-8")
+        sys.stderr = io.StringIO()  # the process prints it once more when it ends
+        return False
+
+
+def keep_reason() -> None:
+    """Have a process of our engine say why it does not start to the one that waits for it; not with SAP2_DEBUG."""
+    path = os.environ.get(REASON)
+    if path is not None and not debugging():
+        for handler in logging.getLogger("vllm").handlers:
+            handler.addFilter(_KeepReason(path))
+
+
 def register() -> None:
     """Name the class that reads the language model out of a whole checkpoint; on a CPU, mend LoRA."""
     from vllm import ModelRegistry
     from vllm.platforms import current_platform
 
     die_with_driver()
+    keep_reason()
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"{__package__}.vllm_model:{ARCHITECTURE}")
     if current_platform.is_cpu():
