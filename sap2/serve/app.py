@@ -114,6 +114,7 @@ async def _transcribe(request: Request, service: Service, stack: contextlib.Asyn
     options, folder = service.options, request.state.folder
     content_type = request.headers.get("content-type", "")
     form = await read_form(read_body(request, options.limits), content_type, folder, options.limits)
+    form.take_query(request.query_params.multi_items())
     asked = read_asked(form, options, folder)
     opened = await while_there(request, service.open(asked))
     if asked.stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +36,14 @@ class Form:
     def uploads(self, name: str) -> list[Upload]:
         """The files of a field."""
         return self.files.get(name, [])
+
+    def take_query(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Take the fields of an address, which come before those of the form: of several texts, the last counts."""
+        given: dict[str, list[str]] = {}
+        for name, text in fields:
+            given.setdefault(name.removesuffix("[]"), []).append(text)
+        for name, texts in given.items():
+            self.texts[name] = [*texts, *self.texts.get(name, [])]
 
 
 def shown_name(name: str) -> str:

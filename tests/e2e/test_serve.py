@@ -38,6 +38,8 @@ def server(tmp_path_factory):
     (folder / "uploads").mkdir()
     command = [sys.executable, "-m", "sap2.cli", *readme("sap2 serve")[1:], "--port", str(port)]
     command += ["--temp-dir", str(folder / "uploads"), "--drain-seconds", "60"]
+    (folder / "names.txt").write_text("Wailtol\nDroldol\nWozniak\nKubernetes\n")
+    command += ["--term-bank", f"names={folder / 'names.txt'}"]
     with running(command, port, "/health", folder / "log") as made:
         yield made
         uploads = next((folder / "uploads").iterdir())
@@ -114,6 +116,14 @@ def test_the_stream_and_words_with_times(server, expected):
     assert [word["word"] for word in words] == events[-1].text.split()
     assert all(one["start"] <= one["end"] for one in words) and words[-1]["end"] <= events[-1].duration
     assert events[-1].keywords[0]["slides"]
+
+
+def test_a_term_bank_is_asked_for_by_its_name(server):
+    with (ROOT / TALK).open("rb") as stream:
+        answer = client(server).audio.transcriptions.create(
+            model="sap2-tiny", file=stream, response_format="verbose_json", extra_query={"term_bank": "names"}
+        )
+    assert {"Wailtol", "Droldol"} <= {one["keyword"] for one in answer.keywords} and "Wailtol" in answer.text
 
 
 def test_a_caller_that_hangs_up_frees_its_place(server):

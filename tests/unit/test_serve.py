@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 import time
 from pathlib import Path
 
+import decks
 import pytest
 from late_readers import write_when_told
 from openai import OpenAI
@@ -74,6 +76,13 @@ def refused(response, status, *words):
     return error
 
 
+def pptx_of(title):
+    presentation, content = pytest.importorskip("pptx").Presentation(), io.BytesIO()
+    presentation.slides.add_slide(presentation.slide_layouts[5]).shapes.title.text = title
+    presentation.save(content)
+    return content.getvalue()
+
+
 def test_the_official_client_gets_the_words_of_the_transcriber(openai, wavs, expected):
     with Path(wavs[0]).open("rb") as stream:
         answer = openai.audio.transcriptions.create(file=stream, model="tiny", extra_body={"keywords": KEYWORDS})
@@ -125,6 +134,29 @@ def test_a_manifest_says_when_a_slide_is_shown(client, wavs):
     manifest = "id,audio,slides,slide\na,x.wav,/etc/passwd,1\n"
     refused(ask(client, wavs[0], slides, manifest=manifest), 400, "manifest:2", "passwd", "not sent")
     refused(ask(client, wavs[0], slides, manifest="id,audio,slide\na,x.wav,3\n"), 400, "slide 3", "has 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("deck.pdf", lambda: decks.pdf(["we saw Bob today"])),
+        ("deck.pptx", lambda: pptx_of("we saw Bob today")),
+    ],
+)
+def test_decks_of_all_kinds(client, wavs, name, content):
+    body = ask(client, wavs[0], [("slides", (name, content()))], response_format="verbose_json").json()
+    assert body["keywords"] == [{"keyword": "Bob", "slides": [{"deck": name, "slide": 1}]}]
+
+
+def test_fields_may_stand_in_the_address(openai, client, wavs):
+    query = {"keywords": ["bob", "amy"], "stages": "asr", "response_format": "text"}
+    with Path(wavs[0]).open("rb") as stream:
+        answer = openai.audio.transcriptions.create(
+            model="tiny", file=stream, response_format="verbose_json", extra_query=query, extra_body={"keywords": "eve"}
+        )
+    assert [one["keyword"] for one in answer.keywords] == ["bob", "amy", "eve"]
+    with Path(wavs[0]).open("rb") as stream:
+        refused(client.post(f"{URL}?keyword=bob", files=[("file", ("talk.wav", stream))]), 400, "keyword is unknown")
 
 
 def test_the_words_of_a_prompt_are_keywords(client, wavs):
