@@ -26,8 +26,8 @@ PACKAGES = {
 """Values of --attn_impl and --quant_method, and the package that each needs."""
 _MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "flash-attn-4": "flash_attn.cute"}
 
-OF_VLLM = "sap2 pipeline --engine vllm"
-"""The command that hands vLLM what the model has embedded, context included."""
+OF_VLLM = "sap2 pipeline --engine vllm, sap2 serve --engine vllm"
+"""The commands that hand vLLM what the model has embedded, context included."""
 
 
 def check_supported(args: Any) -> None:

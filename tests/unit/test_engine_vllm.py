@@ -231,3 +231,34 @@ def test_lora_of_a_layer_on_a_cpu_is_that_of_each_token(adapters):
             pairs = zip(first, second, strict=True)
             expected = expected + torch.cat([0.5 * b[adapter, 0] @ (a[adapter, 0] @ x[row]) for a, b in pairs])
         torch.testing.assert_close(y[row], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kernels_of_a_cpu_give_what_the_steps_give(dtype):
+    """In float32 by a kernel, in others by the steps themselves: the same bits."""
+    from vllm.model_executor.layers.activation import SiluAndMul
+    from vllm.model_executor.layers.layernorm import RMSNorm
+
+    from sap2.pipeline.engines.vllm_cpu import rms_norm, silu_and_mul
+
+    generator = torch.Generator().manual_seed(0)
+    x, residual = (torch.randn((7, 64), generator=generator).to(dtype) for _ in range(2))
+    weight = torch.nn.Parameter(torch.rand(64, generator=generator).to(dtype))
+    layer = types.SimpleNamespace(weight=weight, variance_epsilon=1e-5, has_weight=True, variance_size_override=None)
+    layer.forward_native = types.MethodType(RMSNorm.forward_native, layer)
+    layer.pass_weight = layer.pass_weight_add = True
+    gate = types.SimpleNamespace(forward_native=SiluAndMul.forward_native)
+    total = x.float() + residual.float()
+
+    def normed(rows):
+        return rows * torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + 1e-5) * weight.float()
+
+    near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.05, "rtol": 0.02}
+    gated = torch.nn.functional.silu(x[:, :32].float()) * x[:, 32:].float()
+    torch.testing.assert_close(silu_and_mul(gate, x).float(), gated, **near)
+    strided = x.repeat(1, 2)[:, :64]
+    for rows in (x, strided):
+        torch.testing.assert_close(rms_norm(layer, rows).float(), normed(x.float()), **near)
+    both, added = rms_norm(layer, x.clone(), residual.clone())
+    torch.testing.assert_close(both.float(), normed(total), **near)
+    torch.testing.assert_close(added.float(), total, **near)

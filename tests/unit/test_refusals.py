@@ -73,8 +73,9 @@ def test_refused_in_one_line(parse, command, flags, message):
 @pytest.mark.parametrize("command", [InferArguments, DeployArguments])
 @pytest.mark.parametrize("backend", ["vllm", "sglang", "lmdeploy"])
 def test_backends_that_bypass_the_context_are_refused(parse, command, backend):
+    more = ", and for vLLM: sap2 pipeline --engine vllm, sap2 serve --engine vllm" if backend == "vllm" else ""
     with pytest.raises(
-        InputError, match=rf"--infer_backend {backend} .*; allowed: --infer_backend transformers \(or pt\)"
+        InputError, match=rf"--infer_backend {backend} .*; allowed: --infer_backend transformers \(or pt\){more}$"
     ):
         parse(command, "--infer_backend", backend)
 

@@ -1,4 +1,4 @@
-"""vLLM's build for CPUs: LoRA adapter by adapter, and a worker that needs no process of its own.
+"""vLLM's build for CPUs: LoRA adapter by adapter, kernels in place of steps, and a worker without a process of its own.
 
 Its own LoRA gathers the two matrices of the adapter for every single token, which costs more than all the rest of
 a small model, and takes the last adapter for a token that has none. What is here gives the same for all others.
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from vllm.lora.ops.torch_ops import lora_ops
 from vllm.lora.punica_wrapper import punica_cpu
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 LISTENING_SHARE = 8
@@ -30,6 +32,8 @@ def install() -> None:
     wrapper = punica_cpu.PunicaWrapperCPU
     wrapper.add_lora_linear = add_lora_linear
     wrapper.update_metadata = _noting_owners(wrapper.update_metadata)
+    SiluAndMul.forward_cpu = silu_and_mul
+    RMSNorm.forward_cpu = rms_norm
 
 
 class SameProcessExecutor(UniProcExecutor):
@@ -110,6 +114,39 @@ def add_lora_linear(
         expand = second.squeeze(1).transpose(1, 2).flatten(0, 1)
         y[:, start : start + width].addmm_(reduced, expand, alpha=scale)
         start += width
+
+
+def silu_and_mul(self: Any, x: Tensor) -> Tensor:
+    """The gated activation, (tokens, 2 * width) to (tokens, width), by a kernel that vLLM has and takes on POWER only.
+
+    In other number types than float32 it rounds elsewhere: these stay as they are.
+    """
+    if not _for_kernels(x):
+        return self.forward_native(x)
+    output = x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
+    torch.ops._C.silu_and_mul(output, x)
+    return output
+
+
+def rms_norm(self: Any, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    """The norm of (tokens, width), of the sum where there is a ``residual``; see :func:`silu_and_mul`.
+
+    Returns:
+        The norm; with a residual also the sum. Both are then written over what was given.
+    """
+    given = (x,) if residual is None else (x, residual)
+    if not (_for_kernels(*given, self.weight) and self.has_weight and self.variance_size_override is None):
+        return self.forward_native(x, residual)
+    if residual is None:
+        output = torch.empty_like(x)
+        torch.ops._C.rms_norm(output, x, self.weight.data, self.variance_epsilon)
+        return output
+    torch.ops._C.fused_add_rms_norm(x, residual, self.weight.data, self.variance_epsilon)
+    return x, residual
+
+
+def _for_kernels(*tensors: Tensor) -> bool:
+    return all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in tensors)
 
 
 def bgmv_shrink(inputs: Tensor, weights: Tensor, output: Tensor, adapters: Tensor, scaling: float = 1.0) -> None:
