@@ -116,12 +116,13 @@ def vllm_command(port: int, python: str) -> list[str]:
 
 def swift_command(port: int) -> list[str]:
     """``swift deploy`` with the adapter of stage two, as ``examples/deploy/serve.sh`` starts it."""
-    swift = str(Path(sys.executable).with_name("swift"))
     adapter = subprocess.run(
         [sys.executable, "-m", "sap2.cli", "path", "sap2-tiny-asr"], check=True, capture_output=True, text=True
     ).stdout.strip()
     decoding = ["--temperature", "0", "--max_new_tokens", "512", "--max_batch_size", "8"]
-    return [swift, "deploy", "--adapters", adapter, "--host", "127.0.0.1", "--port", str(port), *decoding]
+    # not `swift deploy`, whose process waits for one below it, and leaves that alone when it is ended
+    server = ["-m", "swift.cli.deploy", "--adapters", adapter, "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, *server, *decoding]
 
 
 def make_utterances(folder: Path) -> list[Path]:
