@@ -7,13 +7,13 @@ mkdir -p "$RUN"
 say() { printf '\n== %s\n' "$*"; }
 
 # 14,000 utterances to learn from, and 16 other talks to be tested with
-make_talks() {
+make_talks() { # [FOLDER [NOISE]]: the same sentences and voices, with noise in so many talks
     # shellcheck disable=SC2086  # several options
-    [ -d "$RUN/talks" ] || sap2 make-talks "$RUN/talks" $TALKS --slides 25 --keywords 8 --homophones 0.4 --near 0.25 \
-        --plain 0.2 --noise 0.3 --max-seconds 3 --seed 11
+    [ -d "$RUN/${1:-talks}" ] || sap2 make-talks "$RUN/${1:-talks}" $TALKS --slides 25 --keywords 8 --homophones 0.4 --near 0.25 \
+        --plain 0.2 --noise "${2:-0.3}" --max-seconds 3 --seed 11
 }
 
-utterances() { # SPLIT SLIDES
-    [ -f "$RUN/$1-$2.jsonl" ] || python -m data_tools.slidespeech "$RUN/talks" --split "$1" --slides "$2" \
-        --audio-dir "$RUN/audio" --output "$RUN/$1-$2.jsonl"
+utterances() { # SPLIT SLIDES [FOLDER [PREFIX]]
+    [ -f "$RUN/${4:-}$1-$2.jsonl" ] || python -m data_tools.slidespeech "$RUN/${3:-talks}" --split "$1" --slides "$2" \
+        --audio-dir "$RUN/${4:-}audio" --output "$RUN/${4:-}$1-$2.jsonl"
 }

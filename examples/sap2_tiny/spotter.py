@@ -1,6 +1,6 @@
 """Train the spotter of sap2-tiny alone: the speech embeddings of all utterances once, and then only its three layers.
 
-    python examples/sap2_tiny/spotter.py MODEL UTTERANCES FOLDER [--adapter DIR]
+    python examples/sap2_tiny/spotter.py MODEL UTTERANCES FOLDER [--adapter DIR] [--noise]
 
 FOLDER is a copy of the model with the trained spotter, or of the adapter, whose projector it then listens through.
 """
@@ -8,19 +8,21 @@ FOLDER is a copy of the model with the trained spotter, or of the adapter, whose
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from noisy_audio import Noise
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from sap2.audio import load_samples
 from sap2.commands.shared import Parser, run_parser
 from sap2.files import atomic_folder
 from sap2.model.spotter import KeywordSpotter, pad_transcripts, spotting_loss
@@ -47,14 +49,16 @@ class Example:
 
 
 @torch.inference_mode()
-def hear(loaded: LoadedModel, utterances: str) -> list[Example]:
-    """The speech embeddings of all utterances, the shortest first."""
+def hear(loaded: LoadedModel, utterances: str, noisy: bool) -> list[Example]:
+    """The speech embeddings of all utterances, as they are and, if so asked, with noise; the shortest first."""
     encoder = Encoder(loaded.processor, loaded.model.config.text_config.max_position_embeddings)
     rows = [row for _, row in read_rows(utterances)]
+    noise = Noise([row["audio"] for row in rows], encoder.sampling_rate)
+    loads: list[Callable[[str], np.ndarray]] = [noise.clean, *([lambda audio: noise(audio, 0)] if noisy else [])]
     examples = []
-    for first in tqdm(range(0, len(rows), BATCH), desc="hear", disable=None):
+    for first, load in itertools.product(tqdm(range(0, len(rows), BATCH), desc="hear", disable=None), loads):
         batch = rows[first : first + BATCH]
-        heard = [encoder.hear(load_samples(row["audio"], encoder.sampling_rate), row["id"]) for row in batch]
+        heard = [encoder.hear(load(row["audio"]), row["id"]) for row in batch]
         speech, mask = Hearing(loaded, heard).speech(STAGE)
         examples += [Example(s[m].clone(), row["text"]) for s, m, row in zip(speech, mask, batch, strict=True)]
     return sorted(examples, key=lambda example: len(example.speech))
@@ -115,7 +119,7 @@ class Source:
 def run(args: argparse.Namespace) -> None:
     """Train and save."""
     loaded = LoadedModel(args.model, {STAGE: args.adapter}, dtype="float32")
-    examples = hear(loaded, args.utterances)
+    examples = hear(loaded, args.utterances, args.noise)
     source = Source(Path(resolve_name(args.adapter or args.model)))
     spotter = source.spotter(loaded.model.config.text_config.hidden_size)
     train(spotter, examples, args.steps)
@@ -130,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="is replaced")
     parser.add_argument("--adapter", help="folder or shipped name")
     parser.add_argument("--steps", type=int, default=6000, help="default: %(default)s")
+    parser.add_argument("--noise", action="store_true", help="hear each utterance with noise as well")
     parser.set_defaults(run=run)
     return run_parser(parser, argv)
 

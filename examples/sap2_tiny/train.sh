@@ -9,6 +9,7 @@ NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
+TOWER=${TOWER:-4000} NOISY=${NOISY:-600} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
@@ -70,9 +71,9 @@ utterances dev 5
 [ -f "$RUN/bank.txt" ] || python examples/sap2_tiny/bank.py "$RUN/bank.txt" "$RUN/train-25.jsonl"
 # with the homophones that the lists of other talks hold
 [ -f "$RUN/dev-bank.txt" ] || python examples/sap2_tiny/bank.py "$RUN/dev-bank.txt" "$RUN/dev-5.jsonl" "$RUN/train-25.jsonl"
-calibrate() { # ADAPTER; probabilities, on talks that were not trained on
+calibrate() { # ADAPTER [MODEL]; probabilities, on talks that were not trained on
     [ -f "$1/pruner.json" ] && [ "$1/pruner.json" -nt "$1/adapter_model.safetensors" ] && return
-    sap2 calibrate --model "$RUN/sap2-tiny" --asr-adapter "$1" --val-dataset "$RUN/dev-5.jsonl" \
+    sap2 calibrate --model "${2:-$RUN/sap2-tiny}" --asr-adapter "$1" --val-dataset "$RUN/dev-5.jsonl" \
         --term-bank "$RUN/dev-bank.txt"
 }
 calibrate "$RUN/spotter"
@@ -99,5 +100,21 @@ fi
     "$RUN/sap2-tiny-asr-picked" --adapter "$RUN/reader" --steps "$AGAIN"
 calibrate "$RUN/sap2-tiny-asr-picked"
 
-say "6. talks that nobody heard"
-MODEL=$RUN/sap2-tiny PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-picked bash examples/sap2_tiny/test.sh
+say "6. the tower learns to hear through noise what it hears without, then stage two and the spotter what is left of it"
+make_talks clean 0
+utterances train 25 clean clean-
+[ -d "$RUN/sap2-tiny-noise" ] || python examples/sap2_tiny/tower.py "$RUN/sap2-tiny" "$RUN/clean-train-25.jsonl" "$RUN/sap2-tiny-noise" \
+    --adapter "$RUN/sap2-tiny-asr-picked" --steps "$TOWER"
+if [ ! -d "$RUN/noise-reader" ]; then
+    train noisy "$NOISY" --model "$RUN/sap2-tiny-noise" --adapters "$RUN/sap2-tiny-asr-picked" "${lora[@]}" \
+        --sap_window_size "$WINDOW" --sap_pooling salience --dataset "$RUN/near.rows.jsonl" "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" \
+        --dataset_shuffle true --train_dataloader_shuffle true --sap_min_positions 64 --learning_rate 1e-3 --warmup_ratio 0.05 \
+        --seed 6 --sap_noise 3:20 --sap_noise_kinds noise,babble,hum,room --sap_noise_share 0.7
+    python examples/sap2_tiny/export.py "$RUN/noisy/checkpoint-$NOISY" "$RUN/noise-reader"
+fi
+[ -d "$RUN/sap2-tiny-asr-noise" ] || python examples/sap2_tiny/spotter.py "$RUN/sap2-tiny-noise" "$RUN/clean-train-25.jsonl" \
+    "$RUN/sap2-tiny-asr-noise" --adapter "$RUN/noise-reader" --steps "$AGAIN" --noise
+calibrate "$RUN/sap2-tiny-asr-noise" "$RUN/sap2-tiny-noise"
+
+say "7. talks that nobody heard"
+MODEL=$RUN/sap2-tiny-noise PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-noise bash examples/sap2_tiny/test.sh

@@ -1,0 +1,41 @@
+"""Noise for what sap2-tiny learns from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from sap2.audio import load_samples
+from sap2.augment.noisy import Disturber
+from sap2.augment.options import Distance, NoiseOptions
+from sap2.augment.sources import Utterances
+
+SOUNDS = NoiseOptions(Distance(3, 20), ("noise", "babble", "hum"), share=1.0)
+EFFECTS = NoiseOptions(Distance(8, 30), ("noise", "babble", "hum", "room", "telephone", "codec", "gain"), share=1.0)
+
+
+class Noise:
+    """Loads utterances with noise: six in ten with a sound, two with effects too, and two as they are.
+
+    Args:
+        audios: all of them; the voices of a babble are drawn from these.
+        rate: samples per second.
+    """
+
+    def __init__(self, audios: Sequence[str], rate: int):
+        self._rate = rate
+        voices = Utterances(self.clean, audios)
+        self._sounds, self._effects = (Disturber(options, rate, voices) for options in (SOUNDS, EFFECTS))
+
+    def __call__(self, audio: str, draw: int) -> np.ndarray:
+        """(samples,) float32 of an utterance; another ``draw`` gives other noise."""
+        chance = random.Random(f"{audio} {draw}").random()
+        if chance >= 0.8:
+            return self.clean(audio)
+        return (self._sounds if chance < 0.6 else self._effects)(self.clean(audio), audio, draw)
+
+    def clean(self, audio: str) -> np.ndarray:
+        """(samples,) float32 of an utterance as it is."""
+        return load_samples(audio, self._rate)
