@@ -7,10 +7,10 @@ mkdir -p "$RUN"
 say() { printf '\n== %s\n' "$*"; }
 
 # 14,000 utterances to learn from, and 16 other talks to be tested with
-make_talks() { # [FOLDER [NOISE]]: the same sentences and voices, with noise in so many talks
+make_talks() { # [FOLDER [NOISE [FLAGS…]]]: the same sentences and voices, with noise in so many talks
     # shellcheck disable=SC2086  # several options
     [ -d "$RUN/${1:-talks}" ] || sap2 make-talks "$RUN/${1:-talks}" $TALKS --slides 25 --keywords 8 --homophones 0.4 --near 0.25 \
-        --plain 0.2 --noise "${2:-0.3}" --max-seconds 3 --seed 11
+        --plain 0.2 --noise "${2:-0.3}" --max-seconds 3 --seed "${SEED:-11}" "${@:3}"
 }
 
 utterances() { # SPLIT SLIDES [FOLDER [PREFIX]]

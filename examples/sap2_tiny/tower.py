@@ -1,10 +1,11 @@
 """Teach the audio tower of sap2-tiny to hear through noise what it hears without it.
 
-    python examples/sap2_tiny/tower.py MODEL CLEAN FOLDER [--adapter DIR] [--steps N]
+    python examples/sap2_tiny/tower.py MODEL CLEAN FOLDER --adapter DIR [--unknown UTTERANCES] [--steps N]
 
 CLEAN are utterances without noise. What the tower as it was makes of one, the new tower shall make of it with noise
 added: the language model and all adapters need not change then. The spotter has to read the transcript in it as well
-(CTC). FOLDER is a copy of the model with the new tower. A run that was stopped goes on where it was.
+(CTC). Of voices that it does not know the old tower is no good teacher, and the transcript counts for more. FOLDER is a
+copy of the model with the new tower. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -44,15 +45,18 @@ BATCH = 32
 LEARNING_RATE = 1.5e-3
 SPELLING = 0.2
 """Weight of the spotter's loss beside the distance from the old tower."""
+UNKNOWN = 0.25
+"""How much the distance counts for an utterance of an unknown voice."""
 SAVE_STEPS = 250
 
 
 class Example(NamedTuple):
-    """An utterance: where it is, what is said in it, and the old tower's output (T, width) in half precision."""
+    """An utterance: where it is, what is said, the old tower's output (T, width) in half precision and its weight."""
 
     audio: str
     said: str
     states: Tensor
+    weight: float
 
 
 class Noisy(Dataset):
@@ -74,8 +78,8 @@ class Noisy(Dataset):
 
 
 @torch.inference_mode()
-def hear(loaded: LoadedModel, encoder: Encoder, utterances: str) -> list[Example]:
-    """What the tower makes of all utterances, the shortest first."""
+def hear(loaded: LoadedModel, encoder: Encoder, utterances: str, weight: float) -> list[Example]:
+    """What the tower makes of all utterances."""
     rows = [row for _, row in read_rows(utterances)]
     examples = []
     for first in tqdm(range(0, len(rows), BATCH), desc="hear", disable=None):
@@ -83,10 +87,10 @@ def hear(loaded: LoadedModel, encoder: Encoder, utterances: str) -> list[Example
         heard = [encoder.hear(load_samples(row["audio"], encoder.sampling_rate), row["id"]) for row in batch]
         states = Hearing(loaded, heard).states(STAGE)
         examples += [
-            Example(row["audio"], row["text"], state[: one.tokens].half())
+            Example(row["audio"], row["text"], state[: one.tokens].half(), weight)
             for state, one, row in zip(states, heard, batch, strict=True)
         ]
-    return sorted(examples, key=lambda example: len(example.states))
+    return examples
 
 
 class Listener(nn.Module):
@@ -104,7 +108,9 @@ class Listener(nn.Module):
         states = encode_audio(self.tower, features, mask)
         wanted = nn.utils.rnn.pad_sequence([example.states.float() for example in examples], True)
         valid = torch.arange(wanted.shape[1])[None] < torch.tensor([len(e.states) for e in examples])[:, None]
-        distance = (states[:, : wanted.shape[1]] - wanted)[valid].square().mean() / wanted[valid].var()
+        weights = torch.tensor([example.weight for example in examples])[:, None].expand_as(valid)[valid]
+        squares = (states[:, : wanted.shape[1]] - wanted)[valid].square().mean(-1)
+        distance = (weights * squares).sum() / weights.sum() / wanted[valid].var()
         with self._loaded[0].use(STAGE) as model:
             speech, speech_mask = model.model.get_speech_features(None, mask, states)
             letters = model.model.spotter(speech, speech_mask)
@@ -183,7 +189,10 @@ def run(args: argparse.Namespace) -> None:
     loaded = LoadedModel(args.model, {STAGE: args.adapter}, dtype="float32")
     loaded.model.requires_grad_(False)
     encoder = Encoder(loaded.processor, loaded.model.config.text_config.max_position_embeddings)
-    examples = hear(loaded, encoder, args.utterances)
+    examples = hear(loaded, encoder, args.utterances, 1.0)
+    if args.unknown:
+        examples += hear(loaded, encoder, args.unknown, UNKNOWN)
+    examples.sort(key=lambda example: len(example.states))
     training = Training(Listener(loaded), args.steps, args.folder.with_suffix(".state"))
     train(training, examples, encoder, args.workers)
     save(args.folder, Path(resolve_name(args.model)), training.listener.tower)
@@ -197,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("utterances", help="without noise, with transcripts")
     parser.add_argument("folder", type=Path, help="is replaced")
     parser.add_argument("--adapter", required=True, help="with a spotter; folder or shipped name")
+    parser.add_argument("--unknown", metavar="UTTERANCES", help="as well, of voices that the model does not know")
     parser.add_argument("--steps", type=int, default=4000, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=1, help="processes that add noise; default: %(default)s")
     parser.set_defaults(run=run)

@@ -9,7 +9,7 @@ NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
-TOWER=${TOWER:-4000} NOISY=${NOISY:-600} # steps with noise
+TOWER=${TOWER:-5800} NOISY=${NOISY:-950} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
@@ -103,8 +103,14 @@ calibrate "$RUN/sap2-tiny-asr-picked"
 say "6. the tower learns to hear through noise what it hears without, then stage two and the spotter what is left of it"
 make_talks clean 0
 utterances train 25 clean clean-
+voices=en-us,en-us,en-us,en-us # the plain voice is what people try first
+for accent in en-us en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-us-nyc; do
+    voices+=,$accent,$(printf "$accent+%s," f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 | sed 's/,$//')
+done
+TALKS=${VOICES:---talks 62 --dev-talks 1 --test-talks 1 --utterances 5} SEED=12 make_talks voices 0 --voices "$voices"
+utterances train 25 voices voices-
 [ -d "$RUN/sap2-tiny-noise" ] || python examples/sap2_tiny/tower.py "$RUN/sap2-tiny" "$RUN/clean-train-25.jsonl" "$RUN/sap2-tiny-noise" \
-    --adapter "$RUN/sap2-tiny-asr-picked" --steps "$TOWER"
+    --adapter "$RUN/sap2-tiny-asr-picked" --unknown "$RUN/voices-train-25.jsonl" --steps "$TOWER"
 if [ ! -d "$RUN/noise-reader" ]; then
     train noisy "$NOISY" --model "$RUN/sap2-tiny-noise" --adapters "$RUN/sap2-tiny-asr-picked" "${lora[@]}" \
         --sap_window_size "$WINDOW" --sap_pooling salience --dataset "$RUN/near.rows.jsonl" "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" \
