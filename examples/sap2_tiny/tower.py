@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from sap2.audio import load_samples
 from sap2.commands.shared import Parser, run_parser
 from sap2.files import atomic_folder
 from sap2.model.encoder import encode_audio, trim_features
@@ -81,10 +80,11 @@ class Noisy(Dataset):
 def hear(loaded: LoadedModel, encoder: Encoder, utterances: str, weight: float) -> list[Example]:
     """What the tower makes of all utterances."""
     rows = [row for _, row in read_rows(utterances)]
+    noise = Noise([row["audio"] for row in rows], encoder.sampling_rate)
     examples = []
     for first in tqdm(range(0, len(rows), BATCH), desc="hear", disable=None):
         batch = rows[first : first + BATCH]
-        heard = [encoder.hear(load_samples(row["audio"], encoder.sampling_rate), row["id"]) for row in batch]
+        heard = [encoder.hear(noise.clean(row["audio"]), row["id"]) for row in batch]
         states = Hearing(loaded, heard).states(STAGE)
         examples += [
             Example(row["audio"], row["text"], state[: one.tokens].half(), weight)
