@@ -205,6 +205,8 @@ def _cluster(options: PipelineOptions) -> Iterator[Cluster]:
         raise InputError(
             f"--ray {options.ray}: no cluster there ({one_line(error):.200}), or it wants a token (RAY_AUTH_MODE=token)"
         ) from None
+    except Exception as error:  # Ray has no type of its own for processes that do not come up in time
+        raise EngineError(f"--ray {options.ray}: Ray did not start ({one_line(error):.200})") from None
     try:
         _configure()
         yield _workers(options, ray.cluster_resources(), len([node for node in ray.nodes() if node["Alive"]]))

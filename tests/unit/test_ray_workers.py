@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import sap2
@@ -209,3 +212,16 @@ def test_without_ray_one_line_says_what_to_install(options, monkeypatch, capsys,
     assert sap2(*given, "--ray-actors", 2) == 2
     assert "--ray-actors says how many workers Ray starts; allowed: with --ray" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ray_that_does_not_start_is_one_line(options, monkeypatch):
+    def init(**settings):
+        raise Exception("The current node timed out during startup.\nSee the logs.")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    monkeypatch.setattr(ray_run.os, "environ", dict(os.environ))
+    with (
+        pytest.raises(EngineError, match=r"^--ray local: Ray did not start \(The current node timed out [^\n]*\)$"),
+        ray_run._cluster(dataclasses.replace(options, ray="local")),
+    ):
+        pass
