@@ -42,7 +42,7 @@ from sap2.tiny.checkpoint import write_weights
 STAGE = "asr"
 BATCH = 32
 LEARNING_RATE = 1.5e-3
-SPELLING = 0.2
+SPELLING = 0.3
 """Weight of the spotter's loss beside the distance from the old tower."""
 UNKNOWN = 0.25
 """How much the distance counts for an utterance of an unknown voice."""

@@ -9,7 +9,7 @@ NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
-TOWER=${TOWER:-5800} NOISY=${NOISY:-950} # steps with noise
+TOWER=${TOWER:-8900} NOISY=${NOISY:-1400} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 # train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
@@ -111,11 +111,13 @@ TALKS=${VOICES:---talks 62 --dev-talks 1 --test-talks 1 --utterances 5} SEED=12 
 utterances train 25 voices voices-
 [ -d "$RUN/sap2-tiny-noise" ] || python examples/sap2_tiny/tower.py "$RUN/sap2-tiny" "$RUN/clean-train-25.jsonl" "$RUN/sap2-tiny-noise" \
     --adapter "$RUN/sap2-tiny-asr-picked" --unknown "$RUN/voices-train-25.jsonl" --steps "$TOWER"
+[ -f "$RUN/voices.jsonl" ] || python -m data_tools.build_curriculum "$RUN/voices-train-25.jsonl" --rows 2400 --block 12 \
+    --stages 0.7:1-16,0.3:16-64 --tasks asr=0.8,plain=0.2 --seed 10 --output "$RUN/voices.jsonl"
 if [ ! -d "$RUN/noise-reader" ]; then
     train noisy "$NOISY" --model "$RUN/sap2-tiny-noise" --adapters "$RUN/sap2-tiny-asr-picked" "${lora[@]}" \
-        --sap_window_size "$WINDOW" --sap_pooling salience --dataset "$RUN/near.rows.jsonl" "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" \
-        --dataset_shuffle true --train_dataloader_shuffle true --sap_min_positions 64 --learning_rate 1e-3 --warmup_ratio 0.05 \
-        --seed 6 --sap_noise 3:20 --sap_noise_kinds noise,babble,hum,room --sap_noise_share 0.7
+        --sap_window_size "$WINDOW" --sap_pooling salience --sap_min_positions 64 --dataset "$RUN/near.rows.jsonl" \
+        "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" "$RUN/voices.jsonl" --dataset_shuffle true --train_dataloader_shuffle true \
+        --learning_rate 1e-3 --warmup_ratio 0.05 --seed 6 --sap_noise 3:20 --sap_noise_kinds noise,babble,hum,room --sap_noise_share 0.7
     python examples/sap2_tiny/export.py "$RUN/noisy/checkpoint-$NOISY" "$RUN/noise-reader"
 fi
 [ -d "$RUN/sap2-tiny-asr-noise" ] || python examples/sap2_tiny/spotter.py "$RUN/sap2-tiny-noise" "$RUN/clean-train-25.jsonl" \
