@@ -109,13 +109,16 @@ def prepare(settings: Settings, seed: int, folder: Path) -> None:
     useless = [{**row, "keywords": other} for row, other in zip(rows, others, strict=True)]
     write_rows(folder / "useless.jsonl", useless)
     write_rows(folder / f"{OWN}.jsonl", rows)
+    said = {word for row in rows for word in row["text"].split()}
+    unsaid = [name for name in pool if name not in said]
     for size in settings.sizes:
         if OWN < size <= PROMPT_MOST:
             write_rows(folder / f"{size}.jsonl", [_longer(row, pool, size) for row in rows])
         elif size > PROMPT_MOST:
-            (folder / f"bank.{size}.txt").write_text("\n".join(pool[:size]) + "\n", encoding="utf-8")
-    said = {word for row in rows for word in row["text"].split()}
-    unsaid = [name for name in pool if name not in said]
+            # all that is said, in places of chance
+            left_out = {*unsaid[max(0, size - (len(pool) - len(unsaid))) :]}
+            bank = [name for name in pool if name not in left_out]
+            (folder / f"bank.{size}.txt").write_text("\n".join(bank) + "\n", encoding="utf-8")
     for size in settings.sizes:
         (folder / f"useless.{size}.txt").write_text("\n".join(unsaid[:size]) + "\n", encoding="utf-8")
 

@@ -228,9 +228,11 @@ def plot(arms: Sequence[Arm], found: Mapping[str, dict], path: Path) -> None:
     for pruner in dict.fromkeys(arm.pruner for arm in arms if arm.kind in kinds):
         own = [arm for arm in arms if arm.pruner == pruner and arm.kind in kinds]
         sizes = [arm.size for arm in own]
-        left.plot(sizes, [found[arm.name]["rates"]["b_wer"][0] for arm in own], marker="o", label=pruner or "one stage")
+        wrong = [found[arm.name]["rates"]["b_wer"][0] for arm in own]
+        (line,) = left.plot(sizes, wrong, marker="o", label=pruner or "one stage")
         if pruner:
-            right.plot(sizes, [found[arm.name]["picks"]["recall at 10"] for arm in own], marker="o", label=pruner)
+            recall = [found[arm.name]["picks"]["recall at 10"] for arm in own]
+            right.plot(sizes, recall, marker="o", color=line.get_color())
     left.set(xscale="log", xlabel="terms", ylabel="B-WER %", ylim=(0, None))
     right.set(xscale="log", xlabel="terms", ylabel="recall at 10, %")
     if left.get_legend_handles_labels()[0]:

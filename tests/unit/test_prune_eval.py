@@ -133,6 +133,26 @@ def test_each_seed_draws_other_utterances_and_names(tmp_path):
     assert banks[0] != banks[1]
 
 
+def test_a_small_bank_holds_all_that_is_said(tmp_path):
+    """In places of chance: of two terms that sound alike, the first one stands before."""
+    names = [f"name{n:04}" for n in range(900)]
+    lists = [names[:450], names[450:]]
+    rows = [
+        {"id": f"{talk}{n}", "session": talk, "audio": "a.wav", "text": f"we met {lists[talk == 't'][n]}"}
+        for talk in "st"
+        for n in range(9)
+    ]
+    write_rows(tmp_path / "u.jsonl", [{**row, "keywords": lists[row["session"] == "t"]} for row in rows])
+    sizes = (600, 2000)
+    prune.prepare(
+        prune.Settings(tmp_path / "u.jsonl", tmp_path, "m", "p", "a", sizes, ("spot",), 1, 9, 8, 0.05, 4), 0, tmp_path
+    )
+    small, large = ((tmp_path / f"bank.{size}.txt").read_text(encoding="utf-8").split() for size in sizes)
+    said = {row["text"].split()[-1] for row in rows}
+    assert len(set(small)) == 600 and said <= set(small)
+    assert small == [name for name in large if name in set(small)] and set(small[:18]) != said
+
+
 def test_a_homophone_that_was_told_counts_as_heard():
     assert prune_report._sounds("flour") == prune_report._sounds("flower") != prune_report._sounds("floor")
     row = result("a", "we met flour here", "we mat flower hear", {}, ["flower", "mat"])
