@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
-from prune_report import OWN, Arm, write_report
+from prune_report import OWN, Arm, limits, write_report
 
 from sap2.commands.shared import Parser, positive, run_parser
 from sap2.errors import InputError
@@ -202,6 +202,8 @@ def run(args: argparse.Namespace) -> None:
             decode(settings, arm, folder)
         write_report(settings.output, folders, [done for done in planned if all(map(done.is_decoded, folders))])
     print((settings.output / "table.md").read_text(encoding="utf-8"))
+    for line in limits(folders, planned):
+        print(line)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -83,6 +83,33 @@ def _sounds(word: str) -> tuple[tuple[str, str], ...]:
     return tuple((accent, phonemes(word, accent)) for accent in ACCENTS)
 
 
+def guessed(utterances: Sequence[Row], bank: Sequence[str]) -> float:
+    """The B-WER of somebody who hears all rightly and guesses between the terms of the bank that sound the same."""
+    alike: dict[tuple[str, str], set[str]] = {}
+    for term in bank:
+        for sound in _sounds(term):
+            alike.setdefault(sound, set()).add(term)
+    said = [keyword for row in utterances for keyword in spoken_keywords(row["keywords"], row["text"])]
+    choices = [len({keyword}.union(*(alike.get(sound, ()) for sound in _sounds(keyword)))) for keyword in said]
+    return 100 * sum(1 - 1 / count for count in choices) / max(1, len(said))
+
+
+def limits(folders: Sequence[Path], arms: Sequence[Arm]) -> list[str]:
+    """For each bank that was searched alone, a line that says what :func:`guessed` gives over all seeds."""
+    lines = []
+    for arm in {arm.size: arm for arm in arms if arm.kind == "bank"}.values():
+        of_seeds = [
+            guessed(
+                [row for _, row in read_rows(folder / f"{OWN}.jsonl")],
+                (folder / f"bank.{arm.size}.txt").read_text(encoding="utf-8").splitlines(),
+            )
+            for folder in folders
+        ]
+        mean = np.mean(of_seeds)
+        lines.append(f"{arm.terms}: who hears all and guesses between homophones has a B-WER of {mean:.1f}")
+    return lines
+
+
 def picks(results: Sequence[Row], lists: Mapping[str, list[str]]) -> dict[str, float | None]:
     """How well stage one found what is said of the own lists: recall at k and of all picks, precision, calibration."""
     ranks, found, picked_count, right = [], 0, 0, 0

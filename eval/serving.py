@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from process_tree import cpu_seconds, pss_mib
+
 ROOT = Path(__file__).resolve().parents[1]
 TALK = ROOT / "examples" / "my_talk"
 SECONDS = 3.0
@@ -30,36 +32,11 @@ class Server(NamedTuple):
 
     def memory_mib(self) -> float:
         """What the process and its children hold, by the kernel's proportional account."""
-        return sum(_pss_mib(pid) for pid in [self.process.pid, *_children(self.process.pid)])
+        return pss_mib(self.process.pid)
 
     def cpu_seconds(self) -> float:
         """Processor time that the process and its living children have taken."""
-        return sum(_cpu_seconds(pid) for pid in [self.process.pid, *_children(self.process.pid)])
-
-
-def _cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _pss_mib(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for folder in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, folder.read_text().split()):
-                found += [child, *_children(child)]
-    return found
+        return cpu_seconds(self.process.pid)
 
 
 def free_port() -> int:

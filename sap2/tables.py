@@ -55,6 +55,10 @@ class TimedWord(NamedTuple):
     start: float
     end: float
 
+    def later(self, seconds: float) -> TimedWord:
+        """The word in a recording in which its part begins at that time."""
+        return self._replace(start=self.start + seconds, end=self.end + seconds)
+
 
 @dataclasses.dataclass(frozen=True)
 class BiasingEntry:

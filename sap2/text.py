@@ -17,6 +17,8 @@ from sap2.prompts import OTHER_SEPARATORS
 NORMALIZERS = ("none", "basic", "whisper-en")
 _KEPT = 1 << 16
 _LONGEST_KEPT = 200
+_LISTS = 32
+_LONGEST_LIST = 1 << 15
 
 # Every special token of Qwen2-Audio ("<|im_end|>", "<|AUDIO|>") and every tag of ms-swift ("<audio>", "<image>")
 # is made with these characters, and no word is spoken with them: without them, no text can be read as a token.
@@ -32,6 +34,7 @@ _TAG = re.compile(r"<[^ \t\r\n>\u0080-\U0010ffff]*>?")
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
+_Key = TypeVar("_Key", str, tuple[str, ...])
 
 
 def keep_results(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
@@ -44,6 +47,22 @@ def keep_results(function: Callable[_Given, _Result]) -> Callable[_Given, _Resul
     @functools.wraps(function)
     def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
         return (kept if len(cast(str, args[0])) <= _LONGEST_KEPT else function)(*args, **kwargs)
+
+    return call
+
+
+def keep_list_results(function: Callable[[_Key], _Result]) -> Callable[[_Key], _Result]:
+    """Keep what a function makes of a whole list (a text or a tuple of texts), since the same one comes with each
+    utterance of a talk, and with each request of a caller.
+
+    The results of the latest lists are kept, and none of a long one, which is worked through each time.
+    """
+    kept = cast(Callable[[_Key], _Result], functools.lru_cache(maxsize=_LISTS)(function))
+
+    @functools.wraps(function)
+    def call(texts: _Key) -> _Result:
+        length = len(texts) if isinstance(texts, str) else sum(map(len, texts))
+        return (kept if length <= _LONGEST_LIST else function)(texts)
 
     return call
 

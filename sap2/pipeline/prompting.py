@@ -5,7 +5,6 @@ ms-swift is not imported, which takes longer than a short recording; a test hold
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,11 +20,7 @@ from sap2.lengths import audio_token_count, pooled_length, speech_token_count
 from sap2.model.context import Context, Expanded, expand_contexts, tokenize_terms
 from sap2.model.processing import SAP2Qwen2AudioProcessor, pad_contexts
 from sap2.prompts import AUDIO_BOS, AUDIO_EOS, AUDIO_TAG, AUDIO_TOKEN, CONTEXT_TOKEN, chat_text
-
-_LISTS = 32
-"""Lists whose tokens are kept: callers of a server send the same one again and again."""
-_LONGEST_KEPT = 1 << 15
-"""Letters of a turn whose tokens are kept."""
+from sap2.text import keep_list_results
 
 
 class Heard(NamedTuple):
@@ -65,7 +60,7 @@ class Encoder:
         self.placeholder_ids = tuple(self.tokenizer.convert_tokens_to_ids([AUDIO_TOKEN, CONTEXT_TOKEN]))
         # a fast tokenizer is one object with state of its own, not made for several threads at a time
         self._lock = threading.Lock()
-        self._kept = functools.lru_cache(maxsize=_LISTS)(self._expand)
+        self._expand = keep_list_results(self._expand_context)
 
     @property
     def sampling_rate(self) -> int:
@@ -123,7 +118,7 @@ class Encoder:
             raise InputError(f"the row has {content.count(AUDIO_TAG)} {AUDIO_TAG} tags; allowed: one")
         audio = f"Audio 1: {AUDIO_BOS}{AUDIO_TOKEN * audio_tokens}{AUDIO_EOS}\n"
         with self._lock:
-            expanded = (self._kept if len(content) <= _LONGEST_KEPT else self._expand)(content)
+            expanded = self._expand(content)
             text = chat_text(system, expanded.texts[0].replace(AUDIO_TAG, audio))
             input_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         (context,) = expanded.contexts
@@ -139,7 +134,7 @@ class Encoder:
             )
         return Prompt(input_ids, context, content)
 
-    def _expand(self, content: str) -> Expanded:
+    def _expand_context(self, content: str) -> Expanded:
         return expand_contexts([content], AUDIO_TAG, self.tokenizer, *self._compression)
 
     def tokenize_terms(self, terms: Sequence[str]) -> list[list[int]]:

@@ -5,7 +5,6 @@ Notation: K terms, F forms of them (a term has one or more), T frames.
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,13 +16,10 @@ from sap2.model.spans import best_spans
 from sap2.model.spotter import LETTER_WORTH, LONGEST_KEYWORD, Spelled, pad_spellings
 from sap2.pruning.bank import Term, TermBank
 from sap2.pruning.calibration import Calibration
+from sap2.text import keep_list_results
 
 RANKED = 50
 """Terms of a ranking at most: what comes later is not said."""
-_LISTS = 32
-"""Lists whose banks are kept: the same one comes with each utterance of a talk, and with each request of a caller."""
-_LONGEST_KEPT = 1 << 15
-"""Letters of a list whose bank is kept."""
 
 
 class RankedKeyword(NamedTuple):
@@ -138,7 +134,7 @@ def heard_in(frames: Spelled, index: int) -> Spelled:
 
 def list_bank(keywords: Sequence[str]) -> TermBank:
     """A row's own list as a bank; a warning names each keyword that is not looked for as it is written."""
-    bank = _kept_bank(tuple(keywords)) if sum(map(len, keywords)) <= _LONGEST_KEPT else _bank(keywords)
+    bank = _bank(tuple(keywords))
     for keyword in bank.unspelled:
         warnings.warn(f"keyword {keyword!r} has no letter and no digit, and is not looked for", stacklevel=2)
     for keyword in bank.long:
@@ -146,11 +142,9 @@ def list_bank(keywords: Sequence[str]) -> TermBank:
     return bank
 
 
-def _bank(keywords: Sequence[str]) -> TermBank:
+@keep_list_results
+def _bank(keywords: tuple[str, ...]) -> TermBank:
     return TermBank(Term(keyword) for keyword in keywords)
-
-
-_kept_bank = functools.lru_cache(maxsize=_LISTS)(_bank)
 
 
 def merge_rankings(rankings: Sequence[Sequence[RankedKeyword]]) -> list[RankedKeyword]:

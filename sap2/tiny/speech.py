@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sap2.errors import InputError
-from sap2.tiny.word_events import EVENTS, INITIALIZE_PHONEME_EVENTS, Event, SpokenWord, read_events, time_words
+from sap2.tables import TimedWord
+from sap2.tiny.word_events import EVENTS, INITIALIZE_PHONEME_EVENTS, Event, read_events, time_words
 
 SAMPLE_RATE = 16_000
 """Samples per second of what :func:`speak` returns: what Qwen2-Audio hears."""
@@ -49,7 +50,7 @@ class Speech(NamedTuple):
     """Mono float32 ``samples`` at :data:`SAMPLE_RATE`, in [-1, 1), and the ``words`` (between spaces) in them."""
 
     samples: np.ndarray
-    words: list[SpokenWord]
+    words: list[TimedWord]
 
 
 def speak(text: str, voice: str = DEFAULT_VOICE, rate: int = DEFAULT_RATE, pitch: int = DEFAULT_PITCH) -> np.ndarray:

@@ -31,10 +31,10 @@ from sap2.augment.sources import clips, make_sound
 from sap2.errors import InputError
 from sap2.files import atomic_folder, atomic_write
 from sap2.progress import Progress
+from sap2.tables import TimedWord
 from sap2.tiny.plan import DEFAULT_VOICES, SPLITS, Talk, TalksOptions, plan_talks
 from sap2.tiny.sentences import make_sentence
 from sap2.tiny.speech import MAX_RATE, SAMPLE_RATE, Speech, speak, speak_words
-from sap2.tiny.word_events import SpokenWord
 
 FORMAT_VERSION = 1
 MARKER = "talks.json"
@@ -59,7 +59,7 @@ class Segment:
     end: float
     text: str
     slide: int
-    words: list[SpokenWord] = field(default_factory=list)
+    words: list[TimedWord] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """All but the words, which have a file of their own."""

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from sap2.tables import TimedWord
+
 # Values of espeak-ng's public header (speak_lib.h)
 _END_OF_LIST, _WORD, _PHONEME = 0, 1, 7
 INITIALIZE_PHONEME_EVENTS = 0x01
@@ -47,18 +49,6 @@ class Event(NamedTuple):
     name: str | None
 
 
-class SpokenWord(NamedTuple):
-    """A word between spaces, and when it is said: seconds."""
-
-    text: str
-    start: float
-    end: float
-
-    def later(self, seconds: float) -> SpokenWord:
-        """The word in a recording in which its speech begins at that time."""
-        return self._replace(start=self.start + seconds, end=self.end + seconds)
-
-
 def read_events(events: Any) -> Iterator[Event]:
     """The words and phonemes of a list of events as the library hands it to a callback."""
     for index in itertools.count():
@@ -72,7 +62,7 @@ def read_events(events: Any) -> Iterator[Event]:
 
 def time_words(
     text: str, events: Sequence[Event], seconds: float, count_phonemes: Callable[[str], int]
-) -> list[SpokenWord]:
+) -> list[TimedWord]:
     """The words of a text that was spoken in so many seconds.
 
     Args:
@@ -87,7 +77,7 @@ def time_words(
             groups.setdefault(max([word, *groups]), [event])
         elif groups:
             groups[max(groups)].append(event)
-    words: list[SpokenWord] = []
+    words: list[TimedWord] = []
     for first, after in itertools.pairwise([*groups, len(found)]):
         texts = [match.group() for match in found[first:after]]
         end = groups[after][0].seconds if after in groups else seconds
@@ -97,7 +87,7 @@ def time_words(
 
 def _divide(
     texts: Sequence[str], events: Sequence[Event], end: float, count_phonemes: Callable[[str], int]
-) -> list[SpokenWord]:
+) -> list[TimedWord]:
     """The words of one word event (the first of the events), which ends where its last pause begins."""
     phonemes = list(events[1:])
     while phonemes and (phonemes[-1].name or "").startswith(_PAUSE):
@@ -106,4 +96,4 @@ def _divide(
     said = phonemes or events[:1]
     begins = [said[min(done, len(said) - 1)].seconds for done in itertools.accumulate(counts)]
     edges = [events[0].seconds, *begins, end]
-    return [SpokenWord(text, *edge) for text, edge in zip(texts, itertools.pairwise(edges), strict=True)]
+    return [TimedWord(text, *edge) for text, edge in zip(texts, itertools.pairwise(edges), strict=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import bench_engine
 import bench_goals
 import bench_pipeline
+import engine_arms
 import pytest
 from bench_engine import best, choose_arms, make_random, parse, report
 from bench_goals import GOALS, table
@@ -34,14 +35,35 @@ def test_arms_of_each_question(given, engines):
     assert ("--size" in given) == all(arm.torch_dtype == "bfloat16" for arm in arms)
 
 
-def test_an_arm_decodes_all_utterances_and_counts_what_it_generates(tiny, wavs, tmp_path):
+@pytest.fixture()
+def clock(monkeypatch):
+    """Time that passes with each generated token and with nothing else: a second for one."""
+
+    class Clock(engine_arms.Counted):
+        now = 0.0
+
+        def _count(self, reply):
+            super()._count(reply)
+            Clock.now += len(reply.pieces)
+
+        @staticmethod
+        def perf_counter():
+            return Clock.now
+
+    monkeypatch.setattr(engine_arms, "Counted", Clock)
+    monkeypatch.setattr(engine_arms, "time", Clock)
+    return Clock
+
+
+def test_an_arm_decodes_all_utterances_and_counts_what_it_generates(tiny, wavs, tmp_path, clock):
     rows = [{"audio": wav, "keywords": ["eve", "bob"]} for wav in wavs]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     setup = Setup(str(tiny), None, None, str(tmp_path / "rows.jsonl"), 5, 4, "cpu", {})
     result = run_arm(Arm("transformers", "transformers", None, 2), setup)
     assert len(result.replies) == 5 and all(set(said) == {"asr"} for said in result.replies.values())
     assert 5 <= result.tokens <= 5 * 4
-    assert 0 < result.first < result.latency and result.waited is None and result.seconds > 0
+    assert result.seconds == result.tokens and 0 < result.first == 1 < result.latency <= 4
+    assert result.waited is None
 
 
 def test_a_random_checkpoint_hears_what_vllm_demands(tmp_path):

@@ -158,3 +158,18 @@ def test_a_homophone_that_was_told_counts_as_heard():
     row = result("a", "we met flour here", "we mat flower hear", {}, ["flower", "mat"])
     assert prune_report.sounds_right(row)["response"] == "we mat flour hear"  # nobody told it "hear"
     assert prune_report.sounds_right({**row, "picked_keywords": []})["response"] == row["response"]
+
+
+def test_who_hears_all_must_guess_between_homophones(tmp_path):
+    rows = [
+        {"id": "a", "session": "s", "text": "we met flour here", "keywords": ["flour", "here"]},
+        {"id": "b", "session": "t", "text": "we met eve", "keywords": ["eve", "flower"]},
+    ]
+    assert prune_report.guessed(rows, ["flour", "eve", "here", "eve"]) == 0
+    guessed = prune_report.guessed(rows, ["flower", "eve", "hear", "floor"])
+    assert guessed == pytest.approx(100 / 3)  # half of two words out of three
+    write_rows(tmp_path / "40.jsonl", rows)
+    (tmp_path / "bank.600.txt").write_text("flour\nflower\neve\n", encoding="utf-8")
+    arms = [Arm("bank", 600, "spot"), Arm("bank", 600, "match"), Arm("list", 40, "spot")]
+    (line,) = prune_report.limits([tmp_path], arms)
+    assert line.startswith("bank of 600: ") and line.endswith(" 16.7")
