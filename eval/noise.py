@@ -5,8 +5,9 @@
 Each condition is the same utterances with one kind of noise: a sound at each distance, or an effect. The babble is made
 of the other utterances. With each adapter the utterances are transcribed with their own lists as they are (``whole``),
 with the spotter's picks of it (``spot``), and with its picks of long lists, which add keywords of the other talks; the
-spotter's text is compared with the transcript letter by letter. Rates have 95 % intervals over talks. A run goes on
-where it was stopped. Writes OUTPUT/figures.json, table.md and plot.png.
+spotter's text is compared with the transcript letter by letter. Rates have 95 % intervals over talks. Adapters named
+``noisy.1``, ``noisy.2`` … are seeds of one arm: the table has their mean too, and the differences between arms that are
+asked for. A run goes on where it was stopped. Writes OUTPUT/figures.json, table.md and plot.png.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
+from noise_arms import parse_differences
 from noise_report import CLEAN, Cell, Condition, spelled_errors, write_report
 
 from sap2.audio import load_samples
@@ -55,6 +57,7 @@ class Settings:
     per_talk: int
     noise_dir: str | None
     batch_size: int
+    differences: tuple[tuple[str, str], ...] = ()
 
 
 def conditions(settings: Settings) -> list[Condition]:
@@ -162,10 +165,13 @@ def spell(settings: Settings, rows: Sequence[Row]) -> None:
     for adapter, folder in settings.adapters.items():
         path = settings.output / f"spelled.{adapter}.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        missing = [condition for condition in conditions(settings) if condition.name not in known]
-        for condition in missing:
-            noisy = [row for _, row in read_rows(settings.output / f"{condition.name}.own.jsonl")]
-            known[condition.name] = spelled_errors(settings.model, folder, noisy, settings.batch_size)
+        names = [condition.name for condition in conditions(settings)]
+        missing = [
+            name for name in names if not isinstance(known.get(name), dict)
+        ]  # once it was a number for all talks
+        heard = [(name, [row for _, row in read_rows(settings.output / f"{name}.own.jsonl")]) for name in missing]
+        for name, letters in spelled_errors(settings.model, folder, heard, settings.batch_size) if missing else ():
+            known[name] = letters
             with atomic_write(path) as stream:
                 json.dump(known, stream, indent=1)
 
@@ -177,6 +183,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="sap2-tiny", help="default: %(default)s")
     parser.add_argument(
         "--adapter", action="append", metavar="NAME=DIR", help="may be repeated (default: shipped=sap2-tiny-asr)"
+    )
+    parser.add_argument(
+        "--differences",
+        nargs="+",
+        default=[],
+        metavar="A:B",
+        help="of arms, as noisy:clean: A less B on the same talks",
     )
     parser.add_argument("--kinds", default=",".join(KINDS), metavar="A,B", help="default: %(default)s")
     parser.add_argument(
@@ -202,17 +215,19 @@ def _adapters(given: Sequence[str] | None) -> dict[str, str]:
 
 def run(args: argparse.Namespace) -> None:
     """Prepare, decode what is not decoded yet, and report."""
+    adapters = _adapters(args.adapter)
     settings = Settings(
         args.utterances,
         args.output,
         args.model,
-        _adapters(args.adapter),
+        adapters,
         parse_kinds(args.kinds, "--kinds"),
         tuple(args.distances),
         tuple(args.ways),
         args.per_talk,
         args.noise_dir,
         args.batch_size,
+        parse_differences(args.differences, adapters),
     )
     settings.output.mkdir(parents=True, exist_ok=True)
     rows = prepare(settings)
@@ -220,7 +235,7 @@ def run(args: argparse.Namespace) -> None:
     for cell in planned:
         decode(settings, cell)
     spell(settings, rows)
-    write_report(settings.output, planned, rows)
+    write_report(settings.output, planned, rows, settings.differences)
     print((settings.output / "table.md").read_text(encoding="utf-8"))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from noise_arms import Spread, arm_of, arm_tables, arms_of, differences, parts_by_talk, spreads
 from prune_report import SHOWN, picks, rates
 
 from sap2.files import atomic_write
@@ -50,8 +51,15 @@ class Cell(NamedTuple):
         return f"{self.adapter}.{self.condition.name}.{self.way}"
 
 
-def spelled_errors(model: str, adapter: str, rows: Sequence[Row], batch_size: int) -> float:
-    """Letters of 100 that the spotter gets wrong: Levenshtein distance of its best path to the transcripts."""
+def spelled_errors(
+    model: str, adapter: str, conditions: Iterable[tuple[str, Sequence[Row]]], batch_size: int
+) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    """For each condition its name, and of each talk how many letters the spotter gets wrong (Levenshtein distance of
+    its best path to the transcripts), of how many.
+
+    Args:
+        conditions: name, and utterances as they are heard.
+    """
     import torch
     from rapidfuzz.distance import Levenshtein
 
@@ -63,41 +71,84 @@ def spelled_errors(model: str, adapter: str, rows: Sequence[Row], batch_size: in
 
     loaded = LoadedModel(model, {"asr": adapter})
     encoder = Encoder(loaded.processor, loaded.model.config.text_config.max_position_embeddings)
-    wrong = letters = 0
-    with torch.inference_mode():
+    for name, rows in conditions:
+        found: dict[str, list[int]] = {row["session"]: [0, 0] for row in rows}
         for first in range(0, len(rows), batch_size):
             batch = rows[first : first + batch_size]
             heard = [encoder.hear(load_samples(row["audio"], encoder.sampling_rate), row["id"]) for row in batch]
-            log_probs, mask = Hearing(loaded, heard).letters("asr")
+            with torch.inference_mode():
+                log_probs, mask = Hearing(loaded, heard).letters("asr")
             for probs, valid, row in zip(log_probs, mask, batch, strict=True):
-                wrong += Levenshtein.distance(greedy_text(probs[valid]).strip(), row["text"])
-                letters += len(row["text"])
-    return 100 * wrong / max(1, letters)
+                counts = found[row["session"]]
+                counts[0] += Levenshtein.distance(greedy_text(probs[valid]).strip(), row["text"])
+                counts[1] += len(row["text"])
+        yield name, found
 
 
-def figures(output: Path, cell: Cell, rows: Sequence[Row]) -> dict[str, Any]:
-    """Rates of a cell with their intervals, and what the spotter picked."""
-    results = {row["id"]: row for _, row in read_rows(output / f"result.{cell.name}.jsonl")}
-    found: dict[str, Any] = {"rates": rates(results, rows)}
+def read_results(output: Path, cell: Cell) -> dict[str, Row]:
+    """Results of a cell by id."""
+    return {row["id"]: row for _, row in read_rows(output / f"result.{cell.name}.jsonl")}
+
+
+def figures(output: Path, cell: Cell, rows: Sequence[Row], letters: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Rates of a cell with their intervals, what the spotter picked, and its letters wrong, of those of each talk."""
+    results = read_results(output, cell)
+    wrong, count = np.sum(list(letters.values()), axis=0)
+    found: dict[str, Any] = {"rates": rates(results, rows), "letters": 100 * float(wrong) / max(1.0, float(count))}
     if cell.way != "whole":
         found["picks"] = picks(list(results.values()), {row["id"]: row["keywords"] for row in rows})
     return found
 
 
-def write_report(output: Path, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
-    """Write OUTPUT/figures.json, table.md and plot.png."""
-    found = {cell.name: figures(output, cell, rows) for cell in cells}
-    for adapter in dict.fromkeys(cell.adapter for cell in cells):
-        spelled = json.loads((output / f"spelled.{adapter}.json").read_text(encoding="utf-8"))
-        for cell in cells:
-            if cell.adapter == adapter:
-                found[cell.name]["letters"] = spelled[cell.condition.name]
+def write_report(
+    output: Path, cells: Sequence[Cell], rows: Sequence[Row], pairs: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write OUTPUT/figures.json, table.md and plot.png; with the differences between ``pairs`` of arms."""
+    adapters = dict.fromkeys(cell.adapter for cell in cells)
+    spelled = {name: json.loads((output / f"spelled.{name}.json").read_text(encoding="utf-8")) for name in adapters}
+    letters = {cell: spelled[cell.adapter][cell.condition.name] for cell in cells}
+    found = {cell.name: figures(output, cell, rows, letters[cell]) for cell in cells}
+    parts = {cell: parts_by_talk(read_results(output, cell), rows, letters[cell]) for cell in cells}
+    compared = compare_arms(parts, pairs)
     with atomic_write(output / "figures.json") as stream:
-        json.dump({"utterances": len(rows), "cells": found}, stream, indent=1)
+        json.dump({"utterances": len(rows), "cells": found, **_named(compared)}, stream, indent=1)
         stream.write("\n")
+    lines = table(cells, found)
+    if pairs or any(len(names) > 1 for names in arms_of(adapters).values()):
+        lines += arm_tables(compared, {cell.condition: cell.condition.title for cell in cells})
     with atomic_write(output / "table.md") as stream:
-        stream.write("\n".join(table(cells, found)) + "\n")
-    plot(cells, found, output / "plot.png")
+        stream.write("\n".join(lines) + "\n")
+    plot(cells, compared["arms"], output / "plot.png")
+
+
+Compared = dict[str, dict[tuple[Condition, str], dict[str, dict[str, Spread]]]]
+"""``arms`` and ``differences``, by condition and way, by arm or pair, by figure."""
+
+
+def compare_arms(parts: Mapping[Cell, np.ndarray], pairs: Sequence[tuple[str, str]]) -> Compared:
+    """Means over the seeds of each arm, and differences between arms, of :func:`noise_arms.parts_by_talk`."""
+    seeds: dict[tuple[Condition, str], dict[str, list[np.ndarray]]] = {}
+    for cell, one in parts.items():
+        seeds.setdefault((cell.condition, cell.way), {}).setdefault(arm_of(cell.adapter), []).append(one)
+    arms = {place: {arm: spreads(of_arm) for arm, of_arm in here.items()} for place, here in seeds.items()}
+    less = {
+        place: {f"{one} − {other}": differences(here[one], here[other]) for one, other in pairs}
+        for place, here in seeds.items()
+    }
+    return {"arms": arms, "differences": less if pairs else {}}
+
+
+def _named(compared: Compared) -> dict[str, Any]:
+    """For JSON: ``noise-10.spot`` in place of a condition and a way."""
+    return {
+        part: {
+            f"{condition.name}.{way}": {
+                arm: {name: one.for_json() for name, one in figures.items()} for arm, figures in here.items()
+            }
+            for (condition, way), here in places.items()
+        }
+        for part, places in compared.items()
+    }
 
 
 def table(cells: Sequence[Cell], found: Mapping[str, dict]) -> list[str]:
@@ -113,8 +164,12 @@ def table(cells: Sequence[Cell], found: Mapping[str, dict]) -> list[str]:
     return lines
 
 
-def plot(cells: Sequence[Cell], found: Mapping[str, dict], path: Path) -> None:
-    """B-WER over the distance, a panel a sound and a line an adapter; clean speech on the left."""
+def plot(cells: Sequence[Cell], arms: Mapping, path: Path) -> None:
+    """B-WER over the distance, a panel a sound and a line an arm; clean speech on the left.
+
+    Args:
+        arms: figures by condition and way, and by arm.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -122,7 +177,12 @@ def plot(cells: Sequence[Cell], found: Mapping[str, dict], path: Path) -> None:
 
     way = cells[0].way
     shown = [cell for cell in cells if cell.way == way]
-    rates_at = {(cell.condition, cell.adapter): found[cell.name]["rates"]["b_wer"] for cell in shown}
+    rates_at = {
+        (condition, arm): figures["B-WER"][:3]
+        for (condition, its_way), here in arms.items()
+        for arm, figures in here.items()
+        if its_way == way
+    }
     conditions = list(dict.fromkeys(cell.condition for cell in shown))
     sounds = list(dict.fromkeys(condition.kind for condition in conditions if condition.distance is not None))
     figure, axes = plt.subplots(
@@ -131,13 +191,14 @@ def plot(cells: Sequence[Cell], found: Mapping[str, dict], path: Path) -> None:
     for panel, kind in zip(axes[0], sounds, strict=False):
         here = [condition for condition in conditions if condition.kind in (kind, CLEAN.kind)]
         names = [CLEAN.kind if condition == CLEAN else str(condition.distance) for condition in here]
-        for adapter in dict.fromkeys(cell.adapter for cell in shown):
+        for arm in arms_of(cell.adapter for cell in shown):
             # what was not measured interrupts a line
-            points = np.array([rates_at.get((condition, adapter), [np.nan] * 3) for condition in here])
+            points = np.array([rates_at.get((condition, arm), [np.nan] * 3) for condition in here])
             spread = np.abs(points[:, 1:] - points[:, :1]).T
-            panel.errorbar(names, points[:, 0], yerr=spread, marker="o", capsize=2, label=adapter)
+            panel.errorbar(names, points[:, 0], yerr=spread, marker="o", capsize=2, label=arm)
         panel.set(title=kind, xlabel="dB")
     axes[0][0].set(ylabel="B-WER %", ylim=(0, None))  # of all panels, once all of them are drawn
-    axes[0][0].legend()
+    if axes[0][0].get_legend_handles_labels()[0]:
+        axes[0][0].legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)

@@ -112,18 +112,17 @@ def limits(folders: Sequence[Path], arms: Sequence[Arm]) -> list[str]:
 
 def picks(results: Sequence[Row], lists: Mapping[str, list[str]]) -> dict[str, float | None]:
     """How well stage one found what is said of the own lists: recall at k and of all picks, precision, calibration."""
-    ranks, found, picked_count, right = [], 0, 0, 0
+    places, found, picked_count, right = [], 0, 0, 0
     probabilities, spoken_flags = [], []
     for row in results:
         said = {keyword.casefold() for keyword in spoken_keywords(lists[row["id"]], row["labels"] or "")}
-        order = [keyword.casefold() for keyword in row["keyword_probabilities"]]
-        ranks += [order.index(keyword) if keyword in order else len(order) + 1000 for keyword in sorted(said)]
+        places += ranks(row, lists[row["id"]])
         picked = {keyword.casefold() for keyword in row["picked_keywords"]}
         found, picked_count, right = found + len(said & picked), picked_count + len(picked), right + len(said & picked)
         probabilities += list(row["keyword_probabilities"].values())
-        spoken_flags += [keyword in said for keyword in order]
-    said_count = len(ranks)
-    table = {f"recall at {k}": 100 * sum(rank < k for rank in ranks) / max(1, said_count) for k in RANKS}
+        spoken_flags += [keyword.casefold() in said for keyword in row["keyword_probabilities"]]
+    said_count = len(places)
+    table = {f"recall at {k}": 100 * sum(place < k for place in places) / max(1, said_count) for k in RANKS}
     bins = reliability(np.array(probabilities), np.array(spoken_flags)) if probabilities else []
     return {
         **table,
@@ -132,6 +131,14 @@ def picks(results: Sequence[Row], lists: Mapping[str, list[str]]) -> dict[str, f
         "picked": picked_count / len(results),
         "calibration error": calibration_error(bins),
     }
+
+
+def ranks(row: Row, keywords: Sequence[str]) -> list[int]:
+    """Where those of an utterance's ``keywords`` that are said stand among the picks of its result, from 0; beyond all
+    where one was not looked at."""
+    said = {keyword.casefold() for keyword in spoken_keywords(keywords, row["labels"] or "")}
+    order = [keyword.casefold() for keyword in row["keyword_probabilities"]]
+    return [order.index(keyword) if keyword in order else len(order) + 1000 for keyword in sorted(said)]
 
 
 def inventions(results: Sequence[Row]) -> float:
@@ -165,20 +172,31 @@ def rates(
     results: Mapping[str, Row], utterances: Sequence[Row], seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
     """WER, U-WER and B-WER (of the own lists), each with its 95 % interval over talks."""
-    hyps = {row["id"]: results[row["id"]]["response"] for row in utterances}
-    test_set = TestSet([Utterance(row["id"], row["text"], list(row["keywords"])) for row in utterances], {"arm": hyps})
-    parts = fractions(score(test_set, DEFINITIONS["slidespeech"]).systems["arm"])
-    talks: dict[str, list[int]] = {}
-    for index, row in enumerate(utterances):
-        talks.setdefault(row["session"], []).append(index)
-    by_talk = np.array([parts[members].sum(0) for members in talks.values()])
-    by_talk = by_talk[:, [FIGURES.index(figure) for figure in SHOWN]]
-    low, high = np.nanpercentile(_shares(resample(by_talk, DRAWS, seed)), [2.5, 97.5], axis=0)
-    whole = _shares(by_talk.sum(0))
+    by_talk = counts_by_talk(results, utterances)
+    low, high = np.nanpercentile(shares(resample(by_talk, DRAWS, seed)), [2.5, 97.5], axis=0)
+    whole = shares(by_talk.sum(0))
     return {name: (whole[i], low[i], high[i]) for i, name in enumerate(SHOWN)}
 
 
-def _shares(parts: np.ndarray) -> np.ndarray:
+def talks_of(utterances: Sequence[Row]) -> dict[str, list[int]]:
+    """Places of the utterances of each talk."""
+    talks: dict[str, list[int]] = {}
+    for index, row in enumerate(utterances):
+        talks.setdefault(row["session"], []).append(index)
+    return talks
+
+
+def counts_by_talk(results: Mapping[str, Row], utterances: Sequence[Row]) -> np.ndarray:
+    """Errors and words of each talk, for each of :data:`SHOWN`: (talks, 3, 2)."""
+    hyps = {row["id"]: results[row["id"]]["response"] for row in utterances}
+    test_set = TestSet([Utterance(row["id"], row["text"], list(row["keywords"])) for row in utterances], {"arm": hyps})
+    parts = fractions(score(test_set, DEFINITIONS["slidespeech"]).systems["arm"])
+    by_talk = np.array([parts[members].sum(0) for members in talks_of(utterances).values()])
+    return by_talk[:, [FIGURES.index(figure) for figure in SHOWN]]
+
+
+def shares(parts: np.ndarray) -> np.ndarray:
+    """Percent of (…, 2) numerators and denominators; NaN of nothing."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return 100.0 * parts[..., 0] / parts[..., 1]
 

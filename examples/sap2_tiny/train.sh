@@ -12,19 +12,6 @@ SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what co
 TOWER=${TOWER:-8900} NOISY=${NOISY:-1400} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
-# train NAME STEPS FLAGS…: one training; goes on with its last checkpoint, does nothing where it is done
-train() {
-    local output=$RUN/$1 steps=$2 last
-    shift 2
-    last=$({ find "$output" -name trainer_state.json 2>/dev/null || true; } | sort -V | tail -n 1 | xargs -r dirname)
-    [ "$last" = "$output/checkpoint-$steps" ] && return
-    NPROC_PER_NODE=$NPROC swift sft --model_type sap_qwen2_audio --output_dir "$output" --max_steps "$steps" \
-        --dataset_shuffle false --train_dataloader_shuffle false --torch_dtype float32 --max_length 8192 \
-        --per_device_train_batch_size "$BATCH" --gradient_accumulation_steps 1 --deepspeed zero2 \
-        --gradient_checkpointing false --vit_gradient_checkpointing false --weight_decay 0.01 \
-        --logging_steps 25 --save_steps "$SAVE" --save_total_limit 2 --dataloader_num_workers 0 \
-        --report_to none --check_model false --add_version false ${last:+--resume_from_checkpoint "$last"} "$@"
-}
 whole=(--tuner_type full --freeze_llm false --freeze_vit false --freeze_aligner false)
 lora=(--tuner_type lora --lora_rank 8 --freeze_llm false --freeze_vit true --freeze_aligner false)
 
