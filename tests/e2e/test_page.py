@@ -20,20 +20,32 @@ from pathlib import Path
 
 import picture
 import pytest
+import soundfile
 
 ROOT = Path(__file__).parents[2]
 TALK = ROOT / "examples" / "my_talk"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+MICROPHONE = "--use-fake-device-for-media-stream"
 pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def browser():
+def microphone(tmp_path_factory):
+    """What the browser's microphone hears: the sample talk from its beginning."""
+    path = tmp_path_factory.mktemp("microphone") / "talk.wav"
+    samples, rate = soundfile.read(TALK / "talk.flac", dtype="int16")
+    soundfile.write(path, samples, rate)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(microphone):
     module = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[dev]'")
     if picture.find_browser() is None:
         pytest.skip("no browser: chromium is not in PATH")
     with module.sync_playwright() as running:
-        yield running.chromium.launch(executable_path=picture.find_browser(), args=FLAGS, timeout=60_000)
+        flags = [*FLAGS, MICROPHONE, f"--use-file-for-fake-audio-capture={microphone}%noloop"]
+        yield running.chromium.launch(executable_path=picture.find_browser(), args=flags, timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +174,28 @@ def test_what_is_dropped_goes_where_it_belongs(open_page):
     assert page.locator("#slides-names").inner_text() == "deck.md"
     page.click("#clear-slides")
     assert page.locator("#slides-names").inner_text() == ""
+
+
+def test_recording_in_the_browser(open_page):
+    page = open_page(permissions=["microphone"])
+    page.click("#record")
+    page.locator("#record[aria-pressed=true]", has_text="End the recording").wait_for()
+    page.wait_for_timeout(6_000)  # as long as somebody speaks
+    page.click("#record")
+    page.locator("#recording-name", has_text="recording.webm").wait_for()
+    assert page.locator("#record").inner_text() == "Record with the microphone"
+    page.set_input_files("#slides", TALK / "slides.pptx")
+    page.click("#start")
+    done(page)
+    assert "now wailtol gives the road again" in page.locator("#transcript").inner_text().lower()
+    assert 5 < page.evaluate("document.getElementById('audio').duration") < 9
+
+
+def test_a_microphone_that_is_not_allowed(open_page):
+    page = open_page()
+    page.click("#record")
+    page.locator("#problem", has_text="The microphone cannot be used").wait_for()
+    assert page.locator("#record").get_attribute("aria-pressed") == "false"
 
 
 def test_errors_are_told_and_the_page_goes_on(open_page, tmp_path):
