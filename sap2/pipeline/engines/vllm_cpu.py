@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.lora.model_manager import LoRAModelManager
 from vllm.lora.ops.torch_ops import lora_ops
 from vllm.lora.punica_wrapper import punica_cpu
 from vllm.model_executor.layers.activation import SiluAndMul
@@ -32,6 +33,7 @@ def install() -> None:
     wrapper = punica_cpu.PunicaWrapperCPU
     wrapper.add_lora_linear = add_lora_linear
     wrapper.update_metadata = _noting_owners(wrapper.update_metadata)
+    LoRAModelManager.activate_adapter = _forgetting_joined(LoRAModelManager.activate_adapter)
     SiluAndMul.forward_cpu = silu_and_mul
     RMSNorm.forward_cpu = rms_norm
 
@@ -68,6 +70,19 @@ def _noting_owners(update: Any) -> Any:
     return update_metadata
 
 
+def _forgetting_joined(activate: Any) -> Any:
+    """Matrices that were put together do not outlive those that they were made of."""
+
+    def activate_adapter(self: Any, lora_id: int) -> bool:
+        activated = activate(self, lora_id)  # False where it was active already, as in nearly every step
+        if activated:
+            for wrapper in self.punica_wrapper_mapping.values():
+                wrapper.joined_loras = {}
+        return activated
+
+    return activate_adapter
+
+
 def adapter_owners(adapters: Tensor) -> tuple[list[int], Tensor | None]:
     """The adapters in (tokens,), -1 for none, and a mask (tokens, adapters, 1) of their tokens; None: all tokens."""
     found = adapters.unique()
@@ -87,10 +102,10 @@ def add_lora_linear(
     output_slices: Sequence[int],
     **_: Any,
 ) -> None:
-    """Add to ``y`` what the adapters make of ``x``, slice by slice.
+    """Add to ``y`` what the adapters make of ``x``.
 
     All tokens go through every adapter of the step, and what the others' adapters make of them counts as zero: two
-    products for all adapters together cost less than to gather the tokens of each.
+    products for all slices and adapters together cost less than to gather the tokens of each.
 
     Args:
         self: vLLM's wrapper; its ``adapter_owners`` say which adapters there are.
@@ -104,16 +119,21 @@ def add_lora_linear(
     if not found:
         return
     y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-    start = 0
-    for first, second, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-        if len(found) < len(first):
-            first, second = first[found], second[found]
-        reduced = x @ first.flatten(0, 2).T
-        if mask is not None:
-            reduced.view(len(x), len(found), -1).mul_(mask[: len(x)])
-        expand = second.squeeze(1).transpose(1, 2).flatten(0, 1)
-        y[:, start : start + width].addmm_(reduced, expand, alpha=scale)
-        start += width
+    key = (lora_a_stacked[0].data_ptr(), *found)
+    if key not in self.joined_loras:
+        self.joined_loras[key] = _join(lora_a_stacked, lora_b_stacked, found)
+    shrink, expand = self.joined_loras[key]
+    reduced = x @ shrink
+    if mask is not None:
+        reduced.view(len(x), len(output_slices), len(found), -1).mul_(mask[: len(x), None])
+    y.addmm_(reduced, expand, alpha=scale)
+
+
+def _join(first: Sequence[Tensor], second: Sequence[Tensor], found: list[int]) -> tuple[Tensor, Tensor]:
+    """The matrices of some adapters side by side: (width, slices * adapters * rank), and from there to all slices."""
+    shrink = torch.cat([matrix[found].flatten(0, 2) for matrix in first]).T.contiguous()
+    expand = torch.block_diag(*[matrix[found].squeeze(1).transpose(1, 2).flatten(0, 1) for matrix in second])
+    return shrink, expand
 
 
 def silu_and_mul(self: Any, x: Tensor) -> Tensor:
