@@ -94,19 +94,17 @@ class SpeechDrivenPooling(nn.Module):
         batch, length, _ = context.shape
         if context_mask is None:
             context_mask = context.new_ones((batch, length), dtype=torch.bool)
-        else:
-            # padding may hold anything, infinities too, and 0 · inf is not 0
-            context = context.masked_fill(~context_mask.unsqueeze(-1), 0)
-        if self.window_size == 1 or length == 0:
-            return context, context_mask
-        if self.pooling == "salience":
-            if keyword_numbers is None or spellings is None:
-                raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
-            if pooled_length(length, self.window_size, self.min_positions) == length:
-                return context, context_mask
+        salience = self.pooling == "salience" and self.window_size > 1 and length > 0
+        if salience and (keyword_numbers is None or spellings is None):
+            raise ValueError("pooling 'salience' needs keyword_numbers and spellings")
+        if salience and pooled_length(length, self.window_size, self.min_positions) < length:
             log_probs = self.spotter(speech.detach(), speech_mask) if log_probs is None else log_probs
             log_probs = log_probs.to(context.device)  # the spotter may lie on another one (device_map)
             return self._spend(log_probs, speech_mask, context, context_mask, keyword_numbers, spellings)
+        # padding may hold anything, infinities too, and 0 · inf is not 0
+        context = context.masked_fill(~context_mask.unsqueeze(-1), 0)
+        if salience or self.window_size == 1 or length == 0:
+            return context, context_mask
         window_mask = windows(context_mask, self.window_size, False)
         if speech_mask is not None:
             speech = speech.masked_fill(~speech_mask.unsqueeze(-1), 0)

@@ -59,14 +59,15 @@ def _keep(salience: Tensor, sizes: Tensor, room: Tensor) -> Tensor:
 def mean_at(context: Tensor, positions: Tensor, valid: Tensor, count: int) -> Tensor:
     """Mean of the valid tokens (B, L, D) at each of ``count`` positions (B, count, D), 0 where there is none.
 
-    Sums in float32, whatever the order of the sum; the mean has the type of the context.
+    Sums in float32, whatever the order of the sum; the mean has the type of the context. What is not valid may hold
+    anything: it goes to a place of its own, which is left out.
     """
     compute = torch.promote_types(context.dtype, torch.float32)
-    weights = valid.to(compute)
-    rows = len(context)
+    rows, aside = len(context), len(context) * count
+    places = positions + count * torch.arange(rows, device=positions.device).unsqueeze(-1)
+    places = places.masked_fill(~valid, aside).flatten()
     # index_add adds whole vectors, in the order of the tokens, in a third of scatter_add's time
-    places = (positions + count * torch.arange(rows, device=positions.device).unsqueeze(-1)).flatten()
-    sizes = weights.new_zeros(rows * count).index_add(0, places, weights.flatten())
-    shares = (weights.flatten() / sizes[places].clamp(min=1)).unsqueeze(-1)
-    pooled = weights.new_zeros((rows * count, context.shape[2])).index_add(0, places, context.flatten(0, 1) * shares)
-    return pooled.unflatten(0, (rows, count)).to(context.dtype)
+    sums = torch.zeros((aside + 1, context.shape[2]), dtype=compute, device=context.device)
+    sums = sums.index_add(0, places, context.flatten(0, 1).to(compute))[:aside]
+    sizes = sums.new_zeros(aside + 1).index_add(0, places, sums.new_ones(len(places)))[:aside]
+    return (sums / sizes.clamp(min=1).unsqueeze(-1)).unflatten(0, (rows, count)).to(context.dtype)
