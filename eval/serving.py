@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import os
 import random
 import signal
@@ -12,9 +14,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from process_tree import cpu_seconds, pss_mib
 
@@ -37,6 +39,45 @@ class Server(NamedTuple):
     def cpu_seconds(self) -> float:
         """Processor time that the process and its living children have taken."""
         return cpu_seconds(self.process.pid)
+
+
+class Client:
+    """Sends requests that are made already, over one connection."""
+
+    def __init__(self, url: str):
+        self._connection = http.client.HTTPConnection(url.partition("://")[2], timeout=600)
+
+    def post(self, path: str, body: bytes, kind: str) -> dict[str, Any]:
+        """The JSON object that answers.
+
+        Raises:
+            RuntimeError: an answer other than 200.
+        """
+        self._connection.request("POST", path, body, {"Content-Type": kind})
+        answer = self._connection.getresponse()
+        content = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{path}: {answer.status} {content[:300].decode('utf-8', 'replace')}")
+        return json.loads(content)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+
+_BOUNDARY = "sap2-bench-3f1c9a7e"
+FORM = f"multipart/form-data; boundary={_BOUNDARY}"
+"""The type of :func:`form_body`."""
+
+
+def form_body(fields: Mapping[str, str], name: str, file: Path) -> bytes:
+    """A form with texts and one file."""
+    texts = [
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{text}\r\n'
+        for field, text in fields.items()
+    ]
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{file.name}"\r\n\r\n'
+    return "".join([*texts, head]).encode() + file.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
 def free_port() -> int:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import bench_serve
 import pytest
+import serving
+
+from sap2.serve.multipart import read_form
+from sap2.serve.options import Limits
 
 
 class Fake:
@@ -34,4 +43,49 @@ def test_servers_are_asked_in_turn_and_compared():
     assert [f"{figure.name}{figure.clients}" for figure in figures] == ["a1", "b1", "c1", "a2", "b2", "c2"]
     assert all(figure.cpu == pytest.approx(3 * 0.5 / 6) and figure.median <= figure.late for figure in figures)
     table = bench_serve.report(figures).splitlines()
-    assert table[0].split()[-2:] == ["cpu", "ms"] and table[1].endswith("250.0") and len(table) == 7
+    assert table[0].split()[-2:] == ["cpu", "ms"] and table[1].endswith("250.0") and len(table) == 8
+    assert table[-1].startswith("the clients' own: ")
+
+
+def test_a_form_is_read_as_it_was_made(tmp_path):
+    audio = tmp_path / "talk.wav"
+    audio.write_bytes(b"RIFF\0\0\0\0WAVEfmt \r\n--")
+    (folder := tmp_path / "uploads").mkdir()
+
+    async def chunks():
+        yield serving.form_body({"keywords": "süße, one", "stages": "asr"}, "file", audio)
+
+    form = asyncio.run(read_form(chunks(), serving.FORM, folder, Limits()))
+    assert form.texts == {"keywords": ["süße, one"], "stages": ["asr"]}
+    (upload,) = form.uploads("file")
+    assert upload.name == "talk.wav" and Path(upload.path).read_bytes() == audio.read_bytes()
+
+
+def test_a_client_asks_over_one_connection():
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append((self.client_address, self.path, self.headers["Content-Type"], body))
+            content = b'{"text": "hi"}'
+            self.send_response(200 if self.path == "/good" else 429)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = serving.Client(f"http://127.0.0.1:{server.server_port}")
+        assert [client.post("/good", body, "text/plain") for body in (b"one", b"two")] == [{"text": "hi"}] * 2
+        with pytest.raises(RuntimeError, match="/full: 429"):
+            client.post("/full", b"three", "text/plain")
+        client.close()
+        server.shutdown()
+    assert [one[1:] for one in asked[:2]] == [("/good", "text/plain", b"one"), ("/good", "text/plain", b"two")]
+    assert len({address for address, *_ in asked}) == 1
