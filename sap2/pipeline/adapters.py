@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,16 @@ class AdapterHalves(NamedTuple):
     hearing: str | None
     language: str | None
     rank: int
+
+
+def shared_adapter(folders: Mapping[str, str | None], stages: Iterable[str]) -> str | None:
+    """The adapter that all stages have; None where they have different ones, or one has none.
+
+    Args:
+        folders: of the adapters of stages.
+    """
+    found = {folders.get(stage) for stage in stages}
+    return found.pop() if len(found) == 1 else None
 
 
 def cache_folder() -> Path:

@@ -18,7 +18,7 @@ from sap2.model.listening import SAP2Qwen2AudioListener
 from sap2.model.modeling import SAP2Qwen2AudioForConditionalGeneration
 from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
-from sap2.pipeline.adapters import split_adapter
+from sap2.pipeline.adapters import shared_adapter, split_adapter
 from sap2.pipeline.confidence import WordCalibration
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
@@ -30,7 +30,9 @@ _TOWER = ".audio_tower."
 
 
 class LoadedModel:
-    """A base model and its adapters, none merged; :meth:`use` switches between them.
+    """A base model and its adapters; :meth:`use` switches between them.
+
+    One adapter of all stages is merged into the weights where they are float32 (in others that would round them).
 
     Args:
         model: folder or hub name of a Qwen2-Audio or SAP² model.
@@ -42,7 +44,7 @@ class LoadedModel:
             an engine that holds the language model itself generates.
 
     Attributes:
-        model: the base model, in evaluation mode, with the adapters' layers in it.
+        model: the base model, in evaluation mode, with the adapters' layers in it, or with the one adapter merged.
         processor: with the tokenizer and the feature extractor.
         systems: the system prompt of each stage.
         tower_shared: whether no adapter changes the audio tower, so that its output serves all stages.
@@ -91,11 +93,14 @@ class LoadedModel:
         self._peft: PeftModel | None = None
         self._active: str | None = None
         self._lock = threading.RLock()
-        for stage, folder in applied.items():
+        shared = shared_adapter(applied, adapters) if dtype == torch.float32 else None
+        for stage, folder in applied.items() if shared is None else [(next(iter(applied)), shared)]:
             self._load_adapter(base, folder, stage)
         self._folders, self._applied = folders, set(applied)
+        self.tower_shared = shared is not None or not any(self._changes_tower(stage) for stage in applied)
+        if shared is not None:
+            base, self._peft = self._peft.merge_and_unload(), None
         self.model = base.to(self.device).eval()
-        self.tower_shared = not any(self._changes_tower(stage) for stage in applied)
 
     def _load_adapter(self, base: SAP2Qwen2AudioForConditionalGeneration, folder: str, stage: str) -> None:
         try:

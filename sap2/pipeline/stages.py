@@ -77,8 +77,9 @@ def plan_stages(
     if names == (PRUNE,) and asr_adapter is not None and asked:
         raise InputError(f"--stages {name} would not use --asr-adapter {asr_adapter}; leave one of them out")
     folders = {stage: prune_adapter if stage == PRUNE else asr_adapter for stage in names}
-    if names == (PRUNE,) and prune_adapter is None and asr_adapter is not None:
-        folders = {ASR: asr_adapter}
+    if PRUNE in names and not asked and prune_adapter is None and (len(names) > 1 or asr_adapter is not None):
+        del folders[PRUNE]  # a stage that asks nobody listens with the adapter of stage two
+        folders.setdefault(ASR, asr_adapter)
     named = {stage: None if folder is None else os.fspath(folder) for stage, folder in folders.items()}
     return StagePlan(names, named)
 

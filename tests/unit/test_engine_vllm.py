@@ -22,6 +22,7 @@ from sap2.pipeline.engines.base import EmbeddedPrompt
 from sap2.pipeline.engines.choice import open_engine
 from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.loading import LoadedModel
+from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.utterances import Job
 from sap2.progress import Progress
 
@@ -86,6 +87,20 @@ def test_every_reply_on_the_talks_is_the_same(whole, opened, talks):
     }
     for id, outcome in expected.items():
         assert found[id].probabilities == pytest.approx(outcome.probabilities, abs=1e-3)
+
+
+def test_one_adapter_is_merged_into_the_weights(whole, talks):
+    """For stage two alone and with the spotter before it; every reply stays, and vLLM has no LoRA to apply."""
+    jobs = jobs_of(talks)
+    loaded, engine = open_engine("vllm", MODEL[0], {"asr": "sap2-tiny-asr"}, arguments=SMALL)
+    try:
+        assert not engine._loras and engine._engine.vllm_config.lora_config is None
+        for stages, prune in ((("asr",), None), (("prune", "asr"), PruneOptions("spot"))):
+            expected = outcomes(Decoder(whole, stages, TOKENS, prune=prune), jobs)
+            found = outcomes(Decoder(loaded, stages, TOKENS, engine=engine, prune=prune), jobs)
+            assert {id: out.replies for id, out in found.items()} == {id: out.replies for id, out in expected.items()}
+    finally:
+        engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -223,14 +238,25 @@ def test_lora_of_a_layer_on_a_cpu_is_that_of_each_token(adapters):
     x, before = torch.randn((6, 16), generator=generator), torch.randn((6, 22), generator=generator)
     first = [torch.randn((3, 1, 4, 16), generator=generator) for _ in widths]
     second = [torch.randn((3, 1, width, 4), generator=generator) for width in widths]
-    wrapper, y = types.SimpleNamespace(adapter_owners=adapter_owners(torch.tensor(adapters))), before.clone()
-    add_lora_linear(wrapper, y, x, first, second, 0.5, widths)
+    wrapper = types.SimpleNamespace(adapter_owners=adapter_owners(torch.tensor(adapters)), joined_loras={})
+    for y in (before.clone(), before.clone()):  # the second time with the matrices of the first
+        add_lora_linear(wrapper, y, x, first, second, 0.5, widths)
+    assert len(wrapper.joined_loras) == (max(adapters) >= 0)
     for row, adapter in enumerate(adapters):
         expected = before[row]
         if adapter >= 0:
             pairs = zip(first, second, strict=True)
             expected = expected + torch.cat([0.5 * b[adapter, 0] @ (a[adapter, 0] @ x[row]) for a, b in pairs])
         torch.testing.assert_close(y[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_joined_matrices_are_forgotten_when_an_adapter_takes_a_slot():
+    from sap2.pipeline.engines.vllm_cpu import _forgetting_joined
+
+    wrapper = types.SimpleNamespace(joined_loras={"old": None})
+    manager = types.SimpleNamespace(punica_wrapper_mapping={"language_model": wrapper})
+    assert _forgetting_joined(lambda self, lora_id: False)(manager, 1) is False and wrapper.joined_loras
+    assert _forgetting_joined(lambda self, lora_id: True)(manager, 1) is True and not wrapper.joined_loras
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

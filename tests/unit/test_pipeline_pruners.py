@@ -146,7 +146,7 @@ def test_stages_that_do_not_fit_a_pruner(arguments, message):
 
 
 def test_the_stages_of_a_pruner():
-    assert plan_stages(None, None, "b", ("spot",)).adapters == {"prune": None, "asr": "b"}
+    assert plan_stages(None, None, "b", ("spot",)).adapters == {"asr": "b"}
     picking = plan_stages("prune", None, "b", ("spot",))
     assert picking.stages == ("prune",) and picking.adapters == {"asr": "b"}
     assert plan_stages("prune", "a", None, ("spot",)).adapters == {"prune": "a"}

@@ -72,7 +72,8 @@ def _open_vllm(
     config, generation = loaded.model.config, loaded.model.generation_config
     positions = config.text_config.max_position_embeddings
     tokenizer = loaded.processor.tokenizer
-    engine = engine_class(loaded.path, loaded.halves, loaded.model.dtype, tokenizer, generation, positions, arguments)
+    halves, dtype = loaded.halves, loaded.model.dtype
+    engine = engine_class(loaded.path, halves, tuple(adapters), dtype, tokenizer, generation, positions, arguments)
     return loaded, engine
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 import os
 import tempfile
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,8 +32,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from sap2.errors import EngineError, InputError
-from sap2.pipeline.adapters import AdapterHalves
+from sap2.pipeline.adapters import AdapterHalves, shared_adapter
 from sap2.pipeline.engines.base import EmbeddedPrompt, Reply
+from sap2.pipeline.engines.merging import can_merge
 from sap2.pipeline.engines.replies import TokenQueue, read_reply, read_stream
 from sap2.pipeline.engines.transformers import greedy_config
 from sap2.pipeline.engines.vllm_plugin import DRIVER, REASON, language_model_config
@@ -71,6 +73,7 @@ class VllmEngine:
     Args:
         model: folder of a checkpoint; vLLM reads the language model from it.
         adapters: the halves of the adapter of each stage; stages without one are left out.
+        stages: all stages that may ask. One adapter of all is merged into the weights where they are float32.
         dtype: of the language model.
         tokenizer: reads the replies.
         generation: the model's own settings of a generation.
@@ -90,6 +93,7 @@ class VllmEngine:
         self,
         model: str,
         adapters: Mapping[str, AdapterHalves],
+        stages: Iterable[str],
         dtype: torch.dtype,
         tokenizer: PreTrainedTokenizerBase,
         generation: GenerationConfig,
@@ -99,13 +103,17 @@ class VllmEngine:
         self._tokenizer = tokenizer
         self._generation = greedy_config(generation, tokenizer, 1)
         _check_generation(self._generation)
-        loras = {stage: halves for stage, halves in adapters.items() if halves.language is not None}
+        merged = shared_adapter({stage: halves.language for stage, halves in adapters.items()}, stages)
+        if merged is not None and (dtype != torch.float32 or not can_merge(merged)):
+            merged = None
+        loras = {stage: halves for stage, halves in adapters.items() if halves.language not in (None, merged)}
         self._loras = {
             stage: LoRARequest(stage, number, halves.language)
             for number, (stage, halves) in enumerate(loras.items(), 1)
         }
         rank = max((halves.rank for halves in loras.values()), default=0)
         settings = _settings(model, dtype, positions, rank, len(loras), arguments)
+        settings["hf_overrides"] = functools.partial(language_model_config, merged=merged)
         _share_cores()
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
@@ -263,7 +271,6 @@ def _settings(
         "max_model_len": positions,
         "skip_tokenizer_init": True,
         "enable_prompt_embeds": True,
-        "hf_overrides": language_model_config,
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": False,  # two utterances share little more than the system prompt

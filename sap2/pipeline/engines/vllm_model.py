@@ -8,6 +8,9 @@ from torch import Tensor
 from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper
 
+from sap2.pipeline.engines.merging import merge_lora
+from sap2.pipeline.engines.vllm_plugin import MERGED
+
 NAMES = WeightsMapper(
     orig_to_new_prefix={
         # what stays on our side, by the names of the hub and by those of transformers
@@ -31,4 +34,6 @@ class SAP2LanguageModel(Qwen2ForCausalLM):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Names of the parameters that were filled."""
+        if (folder := getattr(self.config, MERGED, None)) is not None:
+            weights = merge_lora(weights, folder)
         return AutoWeightsLoader(self).load_weights(weights, mapper=NAMES)

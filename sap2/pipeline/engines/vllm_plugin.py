@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ARCHITECTURE = "SAP2LanguageModel"
+MERGED = "sap_merged_adapter"
+"""Field of the language model's configuration with the folder of the adapter that is merged into its weights."""
 DRIVER = "SAP2_VLLM_DRIVER"
 """Environment variable with the number of the process that starts vLLM for itself, while it does."""
 REASON = "SAP2_VLLM_REASON"
@@ -78,10 +80,15 @@ def register() -> None:
         install()
 
 
-def language_model_config(config: PretrainedConfig) -> PretrainedConfig:
-    """The configuration of the language model alone; one that has no such part comes back as it is."""
+def language_model_config(config: PretrainedConfig, merged: str | None = None) -> PretrainedConfig:
+    """The configuration of the language model alone; one that has no such part comes back as it is.
+
+    Args:
+        merged: folder of the half of an adapter that is merged into the weights.
+    """
     text = getattr(config, "text_config", None)
     if text is None:
         return config
     text.architectures = [ARCHITECTURE]
+    setattr(text, MERGED, merged)
     return text
