@@ -99,7 +99,7 @@ class LoadedModel:
         self._folders, self._applied = folders, set(applied)
         self.tower_shared = shared is not None or not any(self._changes_tower(stage) for stage in applied)
         if shared is not None:
-            base, self._peft = self._peft.merge_and_unload(), None
+            base = self._merged()
         self.model = base.to(self.device).eval()
 
     def _load_adapter(self, base: SAP2Qwen2AudioForConditionalGeneration, folder: str, stage: str) -> None:
@@ -111,6 +111,11 @@ class LoadedModel:
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"adapter {folder} does not fit the model {base.name_or_path}: {reason}") from None
+
+    def _merged(self) -> SAP2Qwen2AudioForConditionalGeneration:
+        assert self._peft is not None
+        merged, self._peft = self._peft.merge_and_unload(), None
+        return merged
 
     def _changes_tower(self, stage: str) -> bool:
         return any(
