@@ -27,7 +27,9 @@ class AttendedBank:
 
     def __init__(self, bank: TermBank, tokenize: Callable[[Sequence[str]], list[list[int]]]):
         self._bank = bank
-        ids = tokenize(bank.forms)
+        written = np.flatnonzero(~bank.by_ear)
+        self._owners = bank.owners[written]
+        ids = tokenize([bank.forms[number] for number in written])
         self._counts = np.array([len(of_form) for of_form in ids], dtype=np.int64)
         flat = np.array([token for of_form in ids for token in of_form], dtype=np.int64)
         self.tokens, self._places = np.unique(flat, return_inverse=True)
@@ -43,7 +45,7 @@ class AttendedBank:
             token_odds: (U,) log odds that each token is.
         """
         of_forms = np.add.reduceat(token_odds[self._places], self._starts) / self._counts
-        starts = np.flatnonzero(np.diff(self._bank.owners, prepend=-1))  # the forms of a term follow each other
+        starts = np.flatnonzero(np.diff(self._owners, prepend=-1))  # the forms of a term follow each other
         return np.maximum.reduceat(of_forms, starts) + self._bank.log_weights
 
     def rank(self, token_odds: np.ndarray) -> list[RankedKeyword]:

@@ -6,8 +6,9 @@ A line of a bank is a term, with other ways to say it and a weight where they ar
     Kubernetes
 
 The term is looked for as it is written, as it is said where it has digits, capitals or signs
-(:mod:`sap2.pruning.spoken`), and in each of its other forms; what is found is the term as it is written. A
-weight of 2 makes a term twice as likely as one without (its odds), 0.5 half as likely.
+(:mod:`sap2.pruning.spoken`), and in each of its other forms; each of these also with doubled consonants written once.
+What is found is the term as it is written. A weight of 2 makes a term twice as likely as one without (its odds), 0.5
+half as likely.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from sap2.errors import InputError
 from sap2.model.search import Trie, build_trie
 from sap2.model.spotter import LONGEST_KEYWORD, SPACE, keyword_symbols, pad_spellings, spelling
-from sap2.pruning.spoken import spoken_forms
+from sap2.pruning.spoken import single_consonants, spoken_forms
 from sap2.text import clean_keyword
 
 _WEIGHT = re.compile(r"\s:(\S+)$")
@@ -48,7 +49,8 @@ class TermBank:
         terms: (K) as they are written, clean.
         log_weights: (K,) float32.
         owners: (F,) int64, the term of each of the F forms.
-        forms: (F) what is looked for: the terms themselves, and their other forms.
+        forms: (F) what is looked for: the terms themselves, their other forms, and these with single consonants.
+        by_ear: (F,) bool, True of the last of these: only who hears letters looks for them.
         letters: (F,) int64, letters of each form's spelling.
         trie: of the forms (:func:`sap2.model.search.build_trie`, one audio).
         repeated: how many terms were there before.
@@ -78,10 +80,18 @@ class TermBank:
         self._numbers = {key: number for number, key in enumerate(written)}
         self.terms = [term.written for term in written.values()]
         self.log_weights = np.log([term.weight for term in written.values()], dtype=np.float64)
+        self.long = [form for of_term in forms.values() for form in of_term.values() if _is_long(form)]
+        given = [len(of_term) for of_term in forms.values()]
+        for of_term in forms.values():
+            for form in [*of_term.values()]:
+                single = single_consonants(form)
+                of_term.setdefault(keyword_symbols(single), single)
+        counts = [len(of_term) for of_term in forms.values()]
         flat = [form for of_term in forms.values() for form in of_term.values()]
         self.forms = flat
-        self.owners = np.repeat(np.arange(len(forms)), [len(of_term) for of_term in forms.values()])
-        self.long = [form for form in flat if len(spelling(form)) > LONGEST_KEYWORD]
+        self.owners = np.repeat(np.arange(len(forms)), counts)
+        places = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.by_ear = places >= np.repeat(given, counts)
         table = pad_spellings([flat])[0].numpy() if flat else np.zeros((0, 1), dtype=np.int64)
         self.letters = ((table > 0) & (table != SPACE)).sum(-1)
         self.trie: Trie = build_trie(table[None])
@@ -101,6 +111,10 @@ class TermBank:
         if self.long:
             parts.append(f"{len(self.long):,} looked for by their first {LONGEST_KEYWORD} letters{_some(self.long)}")
         return "; ".join(parts)
+
+
+def _is_long(form: str) -> bool:
+    return len(spelling(form)) > LONGEST_KEYWORD
 
 
 def _some(terms: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ _PARTS = re.compile(
 _QUICK = re.compile(rf"[\d{re.escape(''.join(_SIGNS))}]|[A-Z]{{2}}|\w\.\w|\b[b-df-hj-np-tv-xz]{{2}}")
 """What every term that has other forms has."""
 _LONGEST_ACRONYM = 5
+_DOUBLED = re.compile(r"(?<=[^\W\d_b-df-hj-np-tv-xz])([b-df-hj-np-tv-xz])\1(?!\1)", re.IGNORECASE)
+"""A doubled consonant after a vowel, and no acronym such as CNN."""
 _CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]+")
 _YEARS = range(1100, 2100)
 _LONGEST_NUMBER = 15
@@ -45,6 +47,18 @@ def spoken_forms(term: str) -> list[str]:
     found = dict.fromkeys(itertools.islice(forms, MOST))
     found.pop(" ".join(match[0].lower() for match in _PARTS.finditer(term)), None)
     return list(found)
+
+
+def single_consonants(form: str) -> str:
+    """The form with its doubled consonants written once, as they sound.
+
+    A spotter hears letters, and of "Matisse" and "Matise" it hears the same. What it was taught to write for such a
+    sound depends on the words of its training.
+
+    >>> single_consonants("Otto Weelloon")
+    'Oto Weeloon'
+    """
+    return _DOUBLED.sub(r"\1", form)
 
 
 def _ways(match: re.Match[str]) -> list[str]:

@@ -20,6 +20,9 @@ from sap2.text import keep_list_results
 
 RANKED = 50
 """Terms of a ranking at most: what comes later is not said."""
+BY_EAR = 2.0
+"""What a form costs that has single consonants where the term has doubled ones, in nats: of two terms that differ in
+that alone, the one is likelier that is written as it is heard."""
 
 
 class RankedKeyword(NamedTuple):
@@ -54,7 +57,7 @@ class Candidate(NamedTuple):
 def term_salience(heard: Spelled, bank: TermBank) -> Salience:
     """Look for all terms of a bank in one speech; ``heard`` is of one audio."""
     best = best_paths(heard.scores, heard.mask, bank.trie)[0].cpu().numpy()
-    forms = np.where(best == UNREACHED, -np.inf, best * STEP + LETTER_WORTH * bank.letters)
+    forms = np.where(best == UNREACHED, -np.inf, best * STEP + LETTER_WORTH * bank.letters - BY_EAR * bank.by_ear)
     if len(forms) == len(bank):  # one form each, in the order of the terms
         return Salience(forms, bank.letters, np.arange(len(bank)))
     # the forms of a term follow each other

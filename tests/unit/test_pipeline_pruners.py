@@ -75,7 +75,7 @@ def test_the_spotter_picks_from_the_list_and_the_bank(utterances, bank, tmp_path
 
 def test_the_bank_is_announced(utterances, bank, tmp_path, capsys):
     decode(utterances, tmp_path, stages="prune", term_bank=bank)
-    assert "19 terms, 19 forms; 1 that cannot be spelled ('…')" in capsys.readouterr().err
+    assert "19 terms, 20 forms; 1 that cannot be spelled ('…')" in capsys.readouterr().err
 
 
 def test_a_long_bank_costs_no_prompt(utterances, tmp_path):

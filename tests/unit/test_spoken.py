@@ -8,7 +8,7 @@ import torch
 from sap2.model.spotter import SYMBOLS, keyword_symbols, spelled_frames, spelling
 from sap2.pruning.bank import Term, TermBank
 from sap2.pruning.calibration import Calibration
-from sap2.pruning.spoken import MOST, spoken_forms
+from sap2.pruning.spoken import MOST, single_consonants, spoken_forms
 from sap2.pruning.spotting import rank_spotted
 
 
@@ -44,6 +44,26 @@ def test_how_a_term_is_said(term, forms):
     assert spoken_forms(term) == forms
 
 
+@pytest.mark.parametrize(
+    ("form", "once"),
+    [
+        ("Matisse", "Matise"),
+        ("otto weelloon", "oto weeloon"),
+        ("McDonnell", "McDonel"),
+        ("CNN", "CNN"),
+        ("BBC", "BBC"),
+        ("Lloyd", "Lloyd"),
+        ("zzz", "zzz"),
+        ("aaa", "aaa"),
+        ("Böll", "Böl"),
+        ("groove", "groove"),
+        ("语音识别", "语音识别"),
+    ],
+)
+def test_doubled_consonants_are_heard_once(form, once):
+    assert single_consonants(form) == once
+
+
 def test_a_term_of_many_parts_has_few_forms():
     assert len(spoken_forms(" ".join(["2024"] * 20))) == MOST
 
@@ -56,7 +76,7 @@ def heard(text):
     return spelled_frames(log_probs.log_softmax(-1), torch.ones(1, len(frames), dtype=torch.bool))
 
 
-OTHERS = ["gptq", "u k", "語音合成", "语音合成", "cafes", "nighthawk", "twenty", "emily", "GPT-3", "2023"]
+OTHERS = ["gptq", "u k", "語音合成", "语音合成", "cafes", "nighthawk", "twenty", "emily", "GPT-3", "2023", "beeloon", "grielo"]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +94,8 @@ OTHERS = ["gptq", "u k", "語音合成", "语音合成", "cafes", "nighthawk", "
         ("Ｗｏｚｎｉａｋ", "steve wozniak met"),
         ("हिन्दी", "वह हिन्दी बोलता"),
         ("Đặng", "ông đặng nói"),
+        ("Beelloony", "please look at beeloony soon"),
+        ("gribbello", "now gribelo shows it"),
     ],
 )
 def test_it_is_found_and_written_as_in_the_bank(written, said):
@@ -89,3 +111,17 @@ def test_forms_of_a_bank_are_those_given_and_those_said():
     # "u s" is how U.S. is spelled anyway; the third term stays a term of its own
     assert bank.forms == ["GPT-4", "gee pee tee four", "g p t four", "gpt four", "U.S.", "gpt four", "g p t four"]
     assert bank.owners.tolist() == [0, 0, 0, 0, 1, 2, 2]
+
+
+def test_of_two_terms_the_one_is_likelier_that_is_written_as_it_is_heard():
+    bank = TermBank([Term("matisse"), Term("matise"), Term("latise")])
+    for said in ("matise", "matisse"):
+        ranked = rank_spotted(heard(f"we met {said}"), [bank], Calibration())
+        assert [one.keyword for one in ranked][0] == said and ranked[0].probability > 2 * ranked[1].probability
+
+
+def test_forms_with_doubled_consonants_have_one_without():
+    bank = TermBank([Term("Matisse"), Term("Matise"), Term("Otto", ("Hobbes",))])
+    assert bank.forms == ["Matisse", "Matise", "Matise", "Otto", "Hobbes", "Oto", "Hobes"]
+    assert bank.owners.tolist() == [0, 0, 1, 2, 2, 2, 2]
+    assert bank.by_ear.tolist() == [False, True, False, False, False, True, True]
