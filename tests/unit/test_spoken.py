@@ -76,7 +76,8 @@ def heard(text):
     return spelled_frames(log_probs.log_softmax(-1), torch.ones(1, len(frames), dtype=torch.bool))
 
 
-OTHERS = ["gptq", "u k", "語音合成", "语音合成", "cafes", "nighthawk", "twenty", "emily", "GPT-3", "2023", "beeloon", "grielo"]
+OTHERS = ["gptq", "u k", "語音合成", "语音合成", "cafes", "nighthawk", "twenty", "emily", "GPT-3", "2023"]
+OTHERS += ["beeloon", "grielo"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_of_two_terms_the_one_is_likelier_that_is_written_as_it_is_heard():
     bank = TermBank([Term("matisse"), Term("matise"), Term("latise")])
     for said in ("matise", "matisse"):
         ranked = rank_spotted(heard(f"we met {said}"), [bank], Calibration())
-        assert [one.keyword for one in ranked][0] == said and ranked[0].probability > 2 * ranked[1].probability
+        assert ranked[0].keyword == said and ranked[0].probability > 2 * ranked[1].probability
 
 
 def test_forms_with_doubled_consonants_have_one_without():
