@@ -81,7 +81,7 @@ class TermBank:
         self.terms = [term.written for term in written.values()]
         self.log_weights = np.log([term.weight for term in written.values()], dtype=np.float64)
         self.long = [form for of_term in forms.values() for form in of_term.values() if _is_long(form)]
-        given = [len(of_term) for of_term in forms.values()]
+        as_written = [len(of_term) for of_term in forms.values()]
         for of_term in forms.values():
             for form in [*of_term.values()]:
                 single = single_consonants(form)
@@ -91,7 +91,7 @@ class TermBank:
         self.forms = flat
         self.owners = np.repeat(np.arange(len(forms)), counts)
         places = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.by_ear = places >= np.repeat(given, counts)
+        self.by_ear = places >= np.repeat(as_written, counts)
         table = pad_spellings([flat])[0].numpy() if flat else np.zeros((0, 1), dtype=np.int64)
         self.letters = ((table > 0) & (table != SPACE)).sum(-1)
         self.trie: Trie = build_trie(table[None])
