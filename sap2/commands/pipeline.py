@@ -82,6 +82,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, model_required: bool = 
         metavar="BOOL",
         help="decode replies that look like the list, or are far too short, again without it (default: true)",
     )
+    decoding.add_argument(
+        "--correct-keywords",
+        type=true_or_false,
+        default=True,
+        metavar="BOOL",
+        help="with --pruner spot: write a keyword that the spotter is sure of in the place of a word much like it that "
+        "the model wrote (default: true)",
+    )
     model.add_argument(
         "--torch-dtype",
         choices=("bfloat16", "float16", "float32"),

@@ -21,6 +21,7 @@ _SOCKET_PLACE = 107 - len("/sap2-serve-12345678/") - 36
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPTIONS = (
     *("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad", "case"),
+    *("guard_leaks", "correct_keywords"),
     *("torch_dtype", "attn_impl", "device", "engine", "engine_args"),
 )
 """Arguments of the command that are arguments of the transcriber."""

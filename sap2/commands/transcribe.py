@@ -15,7 +15,7 @@ from sap2.commands.shared import add_slide_options, positive
 from sap2.errors import InputError
 from sap2.files import STDOUT, atomic_write, check_writable, has_own_name, is_standard_output
 from sap2.pipeline.cues import Layout
-from sap2.pipeline.report import again_line
+from sap2.pipeline.report import again_line, corrected_line
 from sap2.pipeline.subtitles import FORMATS, format_transcript
 from sap2.rowfiles import open_writer, row_format
 from sap2.rows import Row
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     *("stages", "batch_size", "max_batch_tokens", "max_new_tokens", "max_segment_seconds", "vad", "case", "spelling"),
-    "guard_leaks",
+    *("guard_leaks", "correct_keywords"),
     *("torch_dtype", "attn_impl", "device", "engine", "engine_args"),
 )
 """Arguments of the command that are arguments of the transcriber."""
@@ -283,7 +283,8 @@ def write_or_print(path: str, text: str) -> None:
 def _summary(transcript: Transcript, name: str | None) -> str:
     picked = ", ".join(transcript.picked_keywords) or "none"
     leaks = [segment.leak for segment in transcript.segments if segment.leak is not None]
-    again = again_line(len(leaks), sum(leak["replaced"] for leak in leaks))
+    again = corrected_line(sum(len(segment.corrections) for segment in transcript.segments))
+    again += again_line(len(leaks), sum(leak["replaced"] for leak in leaks))
     return (
         f"{f'{name}: ' if name else ''}{transcript.audio_seconds:.1f} s of audio, {len(transcript.segments)} segments, "
         f"{sum(transcript.seconds.values()):.1f} s of computing; audio tower runs a segment: "

@@ -90,16 +90,32 @@ class WordCalibration(NamedTuple):
 _WEIGHTS = tuple(name for name in WordCalibration._fields if name != "offsets")
 
 
-def token_log_probs(reply: Reply, transcript: str, text: str, places: Sequence[tuple[int, int]]) -> list[list[float]]:
+class Replaced(NamedTuple):
+    """A part [start, end) of a transcript, and what stands in its place."""
+
+    start: int
+    end: int
+    text: str
+
+
+def token_log_probs(
+    reply: Reply,
+    transcript: str,
+    text: str,
+    places: Sequence[tuple[int, int]],
+    replaced: Sequence[Replaced] = (),
+) -> list[list[float]]:
     """The log probabilities of the tokens of each word; none where a word has no letter or cannot be found.
 
     Args:
         transcript: what was read in the reply.
         text: the same as it is given to people: other case, other marks between letters.
         places: the words of the text, [start, end).
+        replaced: parts of the transcript, in order, that the text has something else for; a word there has the tokens
+            of what was replaced.
     """
     shift = reply.text.rfind(transcript)
-    said, given = list(_letters(transcript)), list(_letters(text))
+    said, given = list(_origins(transcript, replaced)), list(_letters(text))
     if shift < 0 or [letter for letter, _ in said] != [letter for letter, _ in given]:
         return [[] for _ in places]
     spans = token_spans(reply)
@@ -132,6 +148,38 @@ def _letters(text: str) -> Iterator[tuple[str, int]]:
         if character.isalnum():
             for letter in character.casefold():
                 yield letter, position
+
+
+def _origins(transcript: str, replaced: Sequence[Replaced]) -> Iterator[tuple[str, int]]:
+    """The letters of a transcript with what was put into it, and where each comes from."""
+    position = 0
+    for one in replaced:
+        yield from ((letter, position + at) for letter, at in _letters(transcript[position : one.start]))
+        letters = [letter for letter, _ in _letters(one.text)]
+        for number, letter in enumerate(letters):
+            last = number == len(letters) - 1
+            yield letter, one.end - 1 if last else min(one.start + number, one.end - 1)
+        position = one.end
+    yield from ((letter, position + at) for letter, at in _letters(transcript[position:]))
+
+
+def replaced_words(
+    text: str, places: Sequence[tuple[int, int]], transcript: str, replaced: Sequence[Replaced]
+) -> list[int | None]:
+    """Which of the replaced parts each word of a text belongs to; None: to none.
+
+    Args:
+        text, places, transcript, replaced: of :func:`token_log_probs`.
+    """
+    owners: list[int | None] = []
+    position = 0
+    for number, one in enumerate(replaced):
+        owners += [None] * sum(1 for _ in _letters(transcript[position : one.start]))
+        owners += [number] * sum(1 for _ in _letters(one.text))
+        position = one.end
+    letters = [at for _, at in _letters(text)]
+    owned = {at: owner for at, owner in zip(letters, owners, strict=False) if owner is not None}
+    return [next((owned[at] for at in range(*place) if at in owned), None) for place in places]
 
 
 def heard_score(log_probs: np.ndarray, symbols: Sequence[int], frames: np.ndarray) -> float:

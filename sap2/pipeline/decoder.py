@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.batching import by_halves, read_ahead
+from sap2.pipeline.correcting import Corrector
 from sap2.pipeline.engines.base import ConcurrentEngine, Engine
 from sap2.pipeline.engines.transformers import TransformersEngine
 from sap2.pipeline.flow import Flow
@@ -23,6 +24,7 @@ from sap2.pipeline.words import WordTimer
 from sap2.progress import Progress
 from sap2.prompts import PRUNE
 from sap2.pruning.bank import read_bank
+from sap2.slides.common import common_words
 
 Item = TypeVar("Item")
 
@@ -41,6 +43,8 @@ class Decoder:
         pruner: stage one, in place of that of ``prune``.
         guard_leaks: decode replies that look like the list again without it (:mod:`sap2.pipeline.leaks`); those that
             :meth:`speak` hands out in pieces stay.
+        correct_keywords: put right what stage two wrote where the spotter is sure of a keyword
+            (:mod:`sap2.pipeline.correcting`).
 
     Attributes:
         bank: the terms that are looked for in every utterance, or None.
@@ -63,6 +67,7 @@ class Decoder:
         prune: PruneOptions | None = None,
         pruner: Pruner | None = None,
         guard_leaks: bool = True,
+        correct_keywords: bool = True,
     ):
         self.loaded = loaded
         self.stages = tuple(stages)
@@ -71,12 +76,20 @@ class Decoder:
         writings = {stage: loaded.writing(stage, case) for stage in self.stages}
         self._asker = Asker(self.encoder, self.engine, loaded.systems, writings, max_new_tokens)
         self.engine_idle_seconds = 0.0
-        self._options = (max_new_tokens, truncate_audio, case)
+        self._options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "truncate_audio": truncate_audio,
+            "case": case,
+            "guard_leaks": guard_leaks,
+            "correct_keywords": correct_keywords,
+        }
         prune = prune or PruneOptions()
         self.listening = list(loaded.systems)[-1]
         self.bank = read_bank(prune.term_bank) if prune.term_bank else None
         self._pruner = pruner or make_pruner(prune, self._asker, loaded, self.listening, self.bank)
         self._guard = LeakGuard(self._asker, self.stages, guard_leaks)
+        corrects = correct_keywords and prune.corrects(self.stages)
+        self._corrector = Corrector(self.listening, writings[self.stages[-1]], common_words(), corrects)
         self._timer = WordTimer(self.listening, loaded.word_calibration(self.listening))
         self.asks_first = self.stages[0] != PRUNE or self._pruner.asks_model
 
@@ -99,7 +112,7 @@ class Decoder:
         Raises:
             InputError: as of the class.
         """
-        return Decoder(self.loaded, stages, *self._options, engine=self.engine, prune=prune)
+        return Decoder(self.loaded, stages, **self._options, engine=self.engine, prune=prune)
 
     def prepare(self, job: Job) -> Prepared:
         """Hear the audio and encode the first prompt; safe to call from several threads.
@@ -122,7 +135,9 @@ class Decoder:
             self._run_stage(stage, hearing, utterances)
             self._guard.check(stage, hearing, utterances)
             seconds[stage] = time.perf_counter() - start - (hearing.seconds - heard)
-        self._timer.add(hearing, list(enumerate(utterances)))
+        numbered = list(enumerate(utterances))
+        self._corrector.correct(hearing, numbered)
+        self._timer.add(hearing, numbered)
         seconds["audio"] = hearing.seconds
         share = {stage: round(value / len(utterances), 4) for stage, value in seconds.items()}
         return [utterance.outcome(share, hearing.tower_runs) for utterance in utterances]
@@ -131,7 +146,8 @@ class Decoder:
     def speak(self, prepared: Prepared) -> Generator[str, None, Outcome]:
         """Run all stages on one utterance and hand out the last one's reply in pieces, as they come.
 
-        Together the pieces are what the model said (``outcome.replies``). Safe to call from several threads.
+        Together the pieces are what the model said (``outcome.replies``), before keywords are corrected. Safe to call
+        from several threads.
 
         Returns:
             Of the generator: the outcome.
@@ -149,6 +165,7 @@ class Decoder:
             seconds[stage] = round(time.perf_counter() - start - (hearing.seconds - heard), 4)
         if self.stages[-1] == PRUNE:
             yield utterance.text
+        self._corrector.correct(hearing, [(0, utterance)])
         self._timer.add(hearing, [(0, utterance)])
         return utterance.outcome({"audio": round(hearing.seconds, 4), **seconds}, hearing.tower_runs)
 
@@ -194,7 +211,8 @@ class Decoder:
         self, batches: Sequence[Sequence[Item]], prepare: Callable[[Item], Prepared], workers: int
     ) -> Iterator[list[tuple[Item, Outcome | Exception]]]:
         assert isinstance(self.engine, ConcurrentEngine)
-        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner, self._guard, self._timer)
+        after = (self._guard, self._corrector, self._timer)
+        flow = Flow(self.loaded, self.stages, self._asker, self.engine, self._pruner, *after)
         for done in flow.run(batches, prepare, workers):
             self.engine_idle_seconds = flow.clock.idle
             yield done

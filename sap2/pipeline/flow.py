@@ -22,6 +22,7 @@ from sap2.errors import EngineError, InputError
 from sap2.pipeline.asking import Asker, Hearing
 from sap2.pipeline.batching import by_halves, result_of
 from sap2.pipeline.clock import SharedClock
+from sap2.pipeline.correcting import Corrector
 from sap2.pipeline.engines.base import ConcurrentEngine, EmbeddedPrompt, Reply
 from sap2.pipeline.guard import LeakGuard
 from sap2.pipeline.leaks import Suspicion
@@ -85,6 +86,7 @@ class Flow:
         engine: generates.
         pruner: stage one.
         guard: against leaks.
+        corrector: of keywords, in the end.
         timer: of words, in the end.
 
     Attributes:
@@ -99,6 +101,7 @@ class Flow:
         engine: ConcurrentEngine,
         pruner: Pruner,
         guard: LeakGuard,
+        corrector: Corrector,
         timer: WordTimer,
     ):
         self._loaded = loaded
@@ -107,6 +110,7 @@ class Flow:
         self._asker = asker
         self._pruner = pruner
         self._guard = guard
+        self._corrector = corrector
         self._timer = timer
         self._asking = cast(AskingPruner, pruner)  # where it asks the model
         self.clock = SharedClock()
@@ -202,7 +206,9 @@ class Flow:
         if not journeys:
             return []
         if journeys[0].stage == len(self._stages):
-            self._timer.add(journeys[0].hearing, [(journey.row, journey.utterance) for journey in journeys])
+            numbered = [(journey.row, journey.utterance) for journey in journeys]
+            self._corrector.correct(journeys[0].hearing, numbered)
+            self._timer.add(journeys[0].hearing, numbered)
             return [(journey.item, journey.outcome()) for journey in journeys]
         if self._stages[journeys[0].stage] == PRUNE and not self._pruner.asks_model:
             return self._prune(journeys)

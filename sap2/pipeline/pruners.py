@@ -30,7 +30,7 @@ from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.prompting import Encoder
 from sap2.pipeline.stages import ASKED
 from sap2.pipeline.utterances import Pruning, Utterance
-from sap2.prompts import PRUNE, parse_prune_reply
+from sap2.prompts import ASR, PRUNE, parse_prune_reply
 from sap2.pruning import PRUNE_THRESHOLD, PRUNE_TOP, PRUNERS
 from sap2.pruning.attending import AttendedBank
 from sap2.pruning.bank import TermBank
@@ -271,6 +271,10 @@ class PruneOptions:
     prune_top: int = PRUNE_TOP
     prune_threshold: float = PRUNE_THRESHOLD
     term_bank: str | None = None
+
+    def corrects(self, stages: Sequence[str]) -> bool:
+        """Whether keywords can be corrected: stage one has the spotter's probabilities, and stage two transcribes."""
+        return "spot" in self.names() and tuple(stages) == (PRUNE, ASR)
 
     def names(self) -> tuple[str, ...]:
         """The pruners, each once; none where nothing here asks for one.

@@ -19,6 +19,7 @@ class PipelineReport:
         picked, unlisted: keywords of all results.
         cut_off: replies that reached the limit of tokens.
         asked_again: replies that looked like the list and were decoded again without it; ``leaks`` of them were.
+        corrected: keywords that the spotter put right in the transcripts.
         audio_tower_runs: for an utterance, at most.
         errors: path of the file of errors.
     """
@@ -34,6 +35,7 @@ class PipelineReport:
     cut_off: int = 0
     asked_again: int = 0
     leaks: int = 0
+    corrected: int = 0
     audio_tower_runs: int = 0
     errors: str = ""
 
@@ -44,13 +46,14 @@ class PipelineReport:
         self.cut_off = sum(len(row["cut_off"]) for row in results)
         again = [row["leak"] for row in results if "leak" in row]
         self.asked_again, self.leaks = len(again), sum(leak["replaced"] for leak in again)
+        self.corrected = sum(len(row.get("corrections", ())) for row in results)
         self.audio_tower_runs = max((row["audio_tower_runs"] for row in results), default=0)
 
     def __str__(self) -> str:
         rate = f", real-time factor {self.seconds / self.audio_seconds:.3f}" if self.audio_seconds else ""
         failed = f"{self.failed} failed ({self.errors})" if self.failed else "0 failed"
         changed = f", {self.changed} made again since their rows changed" if self.changed else ""
-        again = again_line(self.asked_again, self.leaks)
+        again = corrected_line(self.corrected) + again_line(self.asked_again, self.leaks)
         return (
             f"{self.rows} rows, {failed}, {self.resumed} done before{changed}; {self.audio_seconds:.1f} s of audio in "
             f"{self.seconds:.1f} s{rate}; {self.picked} keywords picked, {self.unlisted} replied that no list has; "
@@ -61,3 +64,8 @@ class PipelineReport:
 def again_line(asked_again: int, leaks: int) -> str:
     """The guard's part of a summary; nothing where no reply was decoded again."""
     return f", {asked_again} decoded again without the list ({leaks} had leaked it)" if asked_again else ""
+
+
+def corrected_line(corrected: int) -> str:
+    """The corrector's part of a summary; nothing where no keyword was corrected."""
+    return f", {corrected} keyword{'s' if corrected > 1 else ''} put right" if corrected else ""

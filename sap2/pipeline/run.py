@@ -48,6 +48,8 @@ class PipelineOptions:
         truncate_audio: hear the beginning of too long an audio instead of refusing it.
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training.
         guard_leaks: decode replies that look like the list again without it (:mod:`sap2.pipeline.leaks`).
+        correct_keywords: put right what stage two wrote where the spotter is sure of a keyword
+            (:mod:`sap2.pipeline.correcting`).
         words: results have the words with their times in the audio, and how sure they are.
         num_workers: threads that read audio ahead.
         overwrite: start afresh instead of going on with what ``result_path`` holds.
@@ -77,6 +79,7 @@ class PipelineOptions:
     truncate_audio: bool = False
     case: str | None = None
     guard_leaks: bool = True
+    correct_keywords: bool = True
     words: bool = False
     num_workers: int = 4
     overwrite: bool = False
@@ -113,9 +116,13 @@ class PipelineOptions:
             **({name: getattr(self, name) for name in _PRUNING} if self.prune_options().names() else {}),
             **{f"{name}_weights": weights_fingerprint(getattr(self, name)) for name in names[:3]},
             **({} if self.guard_leaks else {"guard_leaks": False}),
+            **({"correct_keywords": True} if self._corrects() else {}),
             **({"words": True} if self.words else {}),
             **({} if self._is_exact() else {"engine": likely_engine(self.engine)}),
         }
+
+    def _corrects(self) -> bool:
+        return self.correct_keywords and self.prune_options().corrects(self.plan().stages)
 
     def _is_exact(self) -> bool:
         import torch

@@ -78,6 +78,8 @@ class Transcriber:
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training,
             where the checkpoint says it.
         guard_leaks: decode segments whose reply looks like the list again without it (:mod:`sap2.pipeline.leaks`).
+        correct_keywords: put right what stage two wrote where the spotter is sure of a keyword
+            (:mod:`sap2.pipeline.correcting`).
         spelling: of the keywords in the transcript: ``keywords`` (as in the list) or ``model`` (as it replied).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         progress: show on stderr how far it is: a bar on a terminal, else a line a minute.
@@ -105,6 +107,7 @@ class Transcriber:
         vad: str | None = None,
         case: str | None = None,
         guard_leaks: bool = True,
+        correct_keywords: bool = True,
         spelling: str = "keywords",
         torch_dtype: str | None = None,
         attn_impl: str | None = None,
@@ -123,7 +126,14 @@ class Transcriber:
         given = (os.fspath(model), plan.adapters, device, torch_dtype, attn_impl)
         loaded, opened = open_engine(engine, *given, engine_args)
         self._decoder = Decoder(
-            loaded, plan.stages, max_new_tokens, engine=opened, case=case, prune=prune, guard_leaks=guard_leaks
+            loaded,
+            plan.stages,
+            max_new_tokens,
+            engine=opened,
+            case=case,
+            prune=prune,
+            guard_leaks=guard_leaks,
+            correct_keywords=correct_keywords,
         )
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
@@ -335,5 +345,6 @@ class Transcriber:
             seconds=outcome.seconds,
             cut_off=outcome.cut_off,
             leak=None if outcome.leak is None else outcome.leak._asdict(),
+            corrections=[one.to_dict() for one in outcome.corrections],
             words=None if outcome.words is None else [word.later(start) for word in outcome.words],
         )

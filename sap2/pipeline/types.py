@@ -76,6 +76,8 @@ class Segment:
         words: of the text, in order; None where they were not asked for.
         leak: of a segment that was decoded again without the list: the ``reason``, the first ``reply``, and whether it
             was ``replaced`` (:mod:`sap2.pipeline.leaks`); None of any other.
+        corrections: keywords that the spotter put right, each with what the model had ``written``
+            (:mod:`sap2.pipeline.correcting`).
     """
 
     start: float
@@ -89,6 +91,7 @@ class Segment:
     cut_off: list[str]
     words: list[Word] | None = None
     leak: dict[str, Any] | None = None
+    corrections: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object; without words where they were not asked for."""
@@ -96,6 +99,8 @@ class Segment:
         words = fields.pop("words")
         if self.leak is None:
             del fields["leak"]
+        if not self.corrections:
+            del fields["corrections"]
         return fields if words is None else {**fields, "words": [word.to_dict() for word in self.words or []]}
 
 

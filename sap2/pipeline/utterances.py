@@ -57,6 +57,27 @@ class Pruning(NamedTuple):
     reply: Reply | None = None
 
 
+class Correction(NamedTuple):
+    """A keyword that stage two wrote wrongly (:mod:`sap2.pipeline.correcting`).
+
+    Attributes:
+        start, end: where it stands in what the model wrote, [start, end).
+        written: what stands there.
+        keyword: what was put there.
+        probability: that it was said.
+    """
+
+    start: int
+    end: int
+    written: str
+    keyword: str
+    probability: float
+
+    def to_dict(self) -> dict[str, str]:
+        """As results have it."""
+        return {"written": self.written, "keyword": self.keyword}
+
+
 class Prepared(NamedTuple):
     """A job whose audio was heard and whose first prompt is encoded (None where the first stage asks nothing)."""
 
@@ -81,6 +102,8 @@ class Utterance:
         cut_off: stages whose reply reached the limit of tokens.
         told: the keywords of the last question.
         leak: the reply that was decoded again without the list (:mod:`sap2.pipeline.leaks`).
+        uncorrected: the text before there were corrections, where there are some.
+        corrections: keywords that stand in the text in the place of what was written, in its order.
         reply: the last one.
         words: of the text with their times in the audio, where the job asks for them, what speaks for each (None: that
             is not known), and the seconds of computing.
@@ -102,6 +125,13 @@ class Utterance:
     word_seconds: float = 0.0
     told: Sequence[str] = ()
     leak: Leak | None = None
+    corrections: list[Correction] = dataclasses.field(default_factory=list)
+    uncorrected: str | None = None
+
+    @property
+    def written(self) -> str:
+        """The text as the model wrote it."""
+        return self.text if self.uncorrected is None else self.uncorrected
 
     def note(self, stage: str, reply: Reply) -> None:
         """Keep what the model said."""
@@ -122,6 +152,13 @@ class Utterance:
         self.text, self.keywords = reading.text, reading.picked
         self.unlisted = [*self.unlisted, *reading.unlisted]
 
+    def take_corrections(self, corrections: list[Correction]) -> None:
+        """Put keywords in the place of what was written."""
+        self.uncorrected = self.text
+        for one in reversed(corrections):
+            self.text = f"{self.text[: one.start]}{one.keyword}{self.text[one.end :]}"
+        self.corrections = corrections
+
     def outcome(self, seconds: dict[str, float], tower_runs: int) -> Outcome:
         """What came out, with the computing time by stage and how often the audio tower heard the utterance."""
         return Outcome(
@@ -136,6 +173,7 @@ class Utterance:
             words=self.words,
             leak=self.leak,
             evidence=self.evidence,
+            corrections=self.corrections,
         )
 
 
@@ -154,6 +192,7 @@ class Outcome(NamedTuple):
         words: with their times in the audio, where the job asked for them.
         leak: the reply that was decoded again without the list, and whether it was replaced.
         evidence: what speaks for each of these; None: that is not known.
+        corrections: keywords that were put in the place of what the model wrote.
     """
 
     replies: dict[str, str]
@@ -167,3 +206,4 @@ class Outcome(NamedTuple):
     words: list[Word] | None = None
     leak: Leak | None = None
     evidence: Sequence[Evidence | None] = ()
+    corrections: Sequence[Correction] = ()

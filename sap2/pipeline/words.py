@@ -22,7 +22,15 @@ from sap2.lengths import FRAMES_PER_TOKEN, HOP_LENGTH, SAMPLING_RATE
 from sap2.model.alignment import ANY, align, heard_symbols
 from sap2.model.spotter import NO_SPACES, SPACE, spelling
 from sap2.pipeline.asking import Hearing
-from sap2.pipeline.confidence import Evidence, Offsets, WordCalibration, heard_score, token_log_probs
+from sap2.pipeline.confidence import (
+    Evidence,
+    Offsets,
+    Replaced,
+    WordCalibration,
+    heard_score,
+    replaced_words,
+    token_log_probs,
+)
 from sap2.pipeline.stages import spelled_text
 from sap2.pipeline.types import Word
 from sap2.pipeline.utterances import Utterance
@@ -212,17 +220,27 @@ class WordTimer:
         places = find_words(text)
         loud = loudness(utterance.heard.features[:, utterance.heard.mask.bool()].numpy())
         timed = time_words(log_probs, text, utterance.heard.seconds, loud, self._calibration.offsets)
+        corrected = replaced_words(text, places, utterance.written, _replaced(utterance))
         evidence = _evidence(utterance, text, places, timed)
+        evidence = [known if number is None else None for known, number in zip(evidence, corrected, strict=True)]
+        probabilities = [
+            utterance.corrections[number].probability
+            if number is not None
+            else None
+            if known is None
+            else self._calibration.probability(known)
+            for known, number in zip(evidence, corrected, strict=True)
+        ]
         words = [
             Word(
                 text[place.start : place.end],
                 round(times.start, 3),
                 round(times.end, 3),
-                None if known is None else round(self._calibration.probability(known), 4),
+                None if probability is None else round(probability, 4),
                 next((k.keyword for k in named if k.start < place.end and place.start < k.end), None),
                 times.aligned,
             )
-            for place, times, known in zip(places, timed, evidence, strict=True)
+            for place, times, probability in zip(places, timed, probabilities, strict=True)
         ]
         return words, evidence
 
@@ -232,8 +250,12 @@ def _evidence(
 ) -> list[Evidence | None]:
     if utterance.reply is None:
         return [None] * len(places)
-    tokens = token_log_probs(utterance.reply, utterance.text, text, places)
+    tokens = token_log_probs(utterance.reply, utterance.written, text, places, _replaced(utterance))
     return [
         Evidence(sum(log_probs), times.heard) if log_probs else None
         for log_probs, times in zip(tokens, timed, strict=True)
     ]
+
+
+def _replaced(utterance: Utterance) -> list[Replaced]:
+    return [Replaced(one.start, one.end, one.keyword) for one in utterance.corrections]

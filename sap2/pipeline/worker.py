@@ -64,6 +64,7 @@ class Worker:
             case=options.case,
             prune=options.prune_options(),
             guard_leaks=options.guard_leaks,
+            correct_keywords=options.correct_keywords,
         )
         if options.words:
             self.decoder.check_word_times("--words")
@@ -178,4 +179,5 @@ def result_row(item: Item, outcome: Outcome) -> Row:
         "seconds": outcome.seconds,
         **({} if outcome.words is None else {"words": [word.to_dict() for word in outcome.words]}),
         **({} if outcome.leak is None else {"leak": outcome.leak._asdict()}),
+        **({"corrections": [one.to_dict() for one in outcome.corrections]} if outcome.corrections else {}),
     }

@@ -1,0 +1,203 @@
+"""Keywords that were heard, and that stage two wrote wrongly: the spotter puts them right.
+
+Stage two is told a keyword and still writes "bailvan" for "gailvan", the more often the louder the noise is. The
+spotter may be all but sure of the keyword meanwhile. Where it is, where the keyword stands nowhere in the transcript,
+and where something is written instead that is spelled much like it, the keyword takes its place, if the speech does not
+speak against it: both transcripts are laid over what the spotter hears (CTC, the sum over all paths).
+
+Only what nobody meant to write is replaced: a common word stays, and so does a keyword of the list.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import torch
+from rapidfuzz.distance import Levenshtein
+from torch import Tensor, nn
+
+from sap2.model.spotter import spelling
+from sap2.pipeline.asking import Hearing
+from sap2.pipeline.utterances import Correction, Utterance
+from sap2.pipeline.words import Place, find_words
+from sap2.pruning.spoken import single_consonants, spoken_forms
+from sap2.pruning.spotting import RankedKeyword
+from sap2.spelling import Writing, find_keywords
+from sap2.text import keep_results
+
+SURE = 0.8
+"""Probability from which a keyword of stage one may replace something."""
+ALIKE = 0.4
+"""Likeness of what is written and the keyword, letter by letter, from which it may be the keyword."""
+AGAINST = 8.0
+"""Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
+SHORTEST = 3
+"""Letters of a keyword at least."""
+PLACES = 8
+"""Places of a transcript at most that are tried for a keyword, those most like it."""
+_TOGETHER = 16
+"""Texts that are laid over the frames at a time."""
+_POSSESSIVE = re.compile(r"['’]s$", re.IGNORECASE)
+
+
+class Candidate(NamedTuple):
+    """A place of a transcript, and how much better the keyword is heard there than what is written (nats)."""
+
+    place: Place
+    gain: float
+
+
+def find_corrections(
+    log_probs: Tensor, text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], common: Collection[str]
+) -> list[Correction]:
+    """What is to be put right in a transcript, in its order; the places do not overlap.
+
+    Args:
+        log_probs: (T, symbols) of the spotter.
+        text: the transcript.
+        ranked: what stage one found, the likeliest first.
+        told: the keywords that stage two was told.
+        common: words that are never replaced, lower case.
+    """
+    present = list(find_keywords(text, told))
+    written = {one.keyword for one in present}
+    missing = [
+        one
+        for one in ranked
+        if one.probability >= SURE and one.keyword in told and one.keyword not in written and _is_long(one.keyword)
+    ]
+    taken = [Place(one.start, one.end) for one in present]
+    found: list[Correction] = []
+    for keyword, probability in missing:
+        candidates = _hear(log_probs, text, _places(text, keyword, taken, common), keyword)
+        best = max(candidates, key=lambda one: one.gain, default=None)
+        if best is not None and best.gain >= -AGAINST:
+            taken.append(best.place)
+            found.append(Correction(*best.place, text[best.place.start : best.place.end], keyword, probability))
+    return sorted(found)
+
+
+def _is_long(keyword: str) -> bool:
+    return len(_letters(keyword)) >= SHORTEST
+
+
+def _places(text: str, keyword: str, taken: Sequence[Place], common: Collection[str]) -> list[Place]:
+    """Where a keyword may have been meant: neighbouring words, about as many as it has, that are spelled like it."""
+    count, wanted = len(find_words(keyword)), _letters(keyword)
+    cores = [_core(text, place) for place in find_words(text)]
+    free = [
+        core.start < core.end
+        and text[core.start : core.end].casefold() not in common
+        and not any(core.start < other.end and other.start < core.end for other in taken)
+        for core in cores
+    ]
+    alike: list[tuple[float, Place]] = []
+    for length in range(max(1, count - 1), count + 2):
+        for first in range(len(cores) - length + 1):
+            if all(free[first : first + length]):
+                place = Place(cores[first].start, cores[first + length - 1].end)
+                possessive = _POSSESSIVE.search(text[place.start : place.end])
+                if possessive and not _POSSESSIVE.search(keyword):
+                    place = Place(place.start, place.end - len(possessive[0]))
+                likeness = Levenshtein.normalized_similarity(_letters(text[place.start : place.end]), wanted)
+                alike += [(likeness, place)] if likeness >= ALIKE else []
+    return [place for _, place in sorted(alike, key=lambda one: -one[0])[:PLACES]]
+
+
+def _core(text: str, place: Place) -> Place:
+    """A word without the punctuation around it; empty where it is nothing else."""
+    start, end = place
+    while start < end and not _is_letter(text[start]):
+        start += 1
+    while start < end and not _is_letter(text[end - 1]):
+        end -= 1
+    return Place(start, end)
+
+
+def _is_letter(character: str) -> bool:
+    """Of a word: a letter, a digit, or a mark on one."""
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
+
+
+@keep_results
+def _letters(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def _hear(log_probs: Tensor, text: str, places: Sequence[Place], keyword: str) -> list[Candidate]:
+    """The keyword in each of the places, in the form that is heard best, against what is written there."""
+    if not places:
+        return []
+    texts: list[str] = []
+    spans: list[tuple[int, int, int]] = []
+    for place in places:
+        before, written, after = text[: place.start], text[place.start : place.end], text[place.end :]
+        as_is = [f"{before}{form}{after}" for form in _forms(written)]
+        corrected = [f"{before}{form}{after}" for form in _forms(keyword)]
+        spans.append((len(texts), len(texts) + len(as_is), len(texts) + len(as_is) + len(corrected)))
+        texts += as_is + corrected
+    heard = transcript_log_probs(log_probs, texts)
+    gains = [float(heard[middle:last].max() - heard[first:middle].max()) for first, middle, last in spans]
+    # nothing is heard of a text that does not fit into the frames: its gain is no number, and no candidate
+    return [Candidate(*one) for one in zip(places, gains, strict=True) if math.isfinite(one[1])]
+
+
+@keep_results
+def _forms(written: str) -> tuple[str, ...]:
+    """Ways in which something written is said."""
+    return tuple(dict.fromkeys([written, single_consonants(written), *spoken_forms(written)]))
+
+
+def transcript_log_probs(log_probs: Tensor, texts: Sequence[str]) -> Tensor:
+    """Log probability (N,) of each text under what the spotter hears (T, symbols), over all of its frames; -inf of a
+    text that does not fit into them."""
+    log_probs = log_probs.cpu()
+    losses = []
+    for first in range(0, len(texts), _TOGETHER):
+        symbols = [torch.tensor(spelling(text), dtype=torch.int64) for text in texts[first : first + _TOGETHER]]
+        targets = nn.utils.rnn.pad_sequence(symbols, batch_first=True)
+        lengths = torch.tensor([len(one) for one in symbols])
+        heard = log_probs[:, None].expand(-1, len(symbols), -1)
+        frames = torch.full((len(symbols),), len(log_probs))
+        losses.append(nn.functional.ctc_loss(heard, targets, frames, lengths, reduction="none"))
+    return -torch.cat(losses)
+
+
+class Corrector:
+    """Puts right what stage two wrote, where stage one was sure.
+
+    Args:
+        stage: whose adapter the spotter listens with.
+        writing: how stage two is told the keywords, and writes them.
+        common: words that are never replaced.
+        on: False: replaces nothing.
+    """
+
+    def __init__(self, stage: str, writing: Writing, common: Collection[str], on: bool = True):
+        self._stage, self._writing, self._common = stage, writing, common
+        self._on = on
+
+    def correct(self, hearing: Hearing, utterances: Sequence[tuple[int, Utterance]]) -> None:
+        """Correct the texts of utterances that are done, each given with its row of the hearing."""
+        if not self._on:
+            return
+        asked = [(row, utterance) for row, utterance in utterances if self._may_be_wrong(utterance)]
+        if not asked:
+            return
+        log_probs, mask = hearing.take([row for row, _ in asked]).letters(self._stage)
+        for heard, valid, (_, utterance) in zip(log_probs, mask, asked, strict=True):
+            ranked = [RankedKeyword(*one) for one in utterance.probabilities.items()]
+            found = find_corrections(heard[valid], utterance.text, ranked, utterance.keywords, self._common)
+            if found:
+                utterance.take_corrections([one._replace(keyword=self._writing.of(one.keyword)) for one in found])
+
+    def _may_be_wrong(self, utterance: Utterance) -> bool:
+        """Whether a keyword that stage one is sure of, and stage two was told, is not in the text."""
+        if utterance.leak is not None and utterance.leak.replaced:
+            return False
+        sure = {keyword for keyword in utterance.keywords if utterance.probabilities.get(keyword, 0.0) >= SURE}
+        return bool(sure - {one.keyword for one in find_keywords(utterance.text, sure)})
