@@ -87,18 +87,20 @@ def _is_long(keyword: str) -> bool:
 
 def _places(text: str, keyword: str, taken: Sequence[Place], common: Collection[str]) -> list[Place]:
     """Where a keyword may have been meant: neighbouring words, about as many as it has, that are spelled like it."""
-    count, wanted = len(find_words(keyword)), _letters(keyword)
+    own, wanted = find_words(keyword), _letters(keyword)
+    parts = {keyword[place.start : place.end].casefold() for place in own}
     cores = [_core(text, place) for place in find_words(text)]
+    words = [text[core.start : core.end].casefold() for core in cores]
+    rare = [bool(word) and word not in common for word in words]
     free = [
-        core.start < core.end
-        and text[core.start : core.end].casefold() not in common
+        (rare[number] or word in parts)  # "watch" is common, and a part of "Apple Watch"
         and not any(core.start < other.end and other.start < core.end for other in taken)
-        for core in cores
+        for number, (word, core) in enumerate(zip(words, cores, strict=True))
     ]
     alike: list[tuple[float, Place]] = []
-    for length in range(max(1, count - 1), count + 2):
+    for length in range(max(1, len(own) - 1), len(own) + 2):
         for first in range(len(cores) - length + 1):
-            if all(free[first : first + length]):
+            if all(free[first : first + length]) and any(rare[first : first + length]):
                 place = Place(cores[first].start, cores[first + length - 1].end)
                 possessive = _POSSESSIVE.search(text[place.start : place.end])
                 if possessive and not _POSSESSIVE.search(keyword):
