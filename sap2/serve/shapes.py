@@ -70,6 +70,7 @@ def segment_object(number: int, segment: Segment) -> dict[str, Any]:
         "compression_ratio": round(len(content) / len(zlib.compress(content)), 3) if content else 0.0,
         "no_speech_prob": 0.0,
         "picked_keywords": segment.picked_keywords,
+        "corrections": segment.corrections,
     }
 
 
