@@ -70,7 +70,7 @@ def explain(
         raise InputError("explain reads the language model in this process; allowed: --engine transformers")
     options = options or ExplainOptions()
     request = audio if isinstance(audio, Request) else Request(audio, keywords, slides)
-    decoded = transcriber.decode(request, word_timestamps=transcriber.times_words)
+    decoded = transcriber.decode(request, word_timestamps=transcriber.times_words, corrected=False)
     id = request.id or (os.fspath(request.audio) if isinstance(request.audio, (str, os.PathLike)) else "audio 1")
     if not decoded:
         raise InputError(f"{id}: no speech was found; there is nothing to explain")

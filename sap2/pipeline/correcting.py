@@ -199,7 +199,7 @@ class Corrector:
 
     def _may_be_wrong(self, utterance: Utterance) -> bool:
         """Whether a keyword that stage one is sure of, and stage two was told, is not in the text."""
-        if utterance.leak is not None and utterance.leak.replaced:
+        if not utterance.job.correct or (utterance.leak is not None and utterance.leak.replaced):
             return False
         sure = {keyword for keyword in utterance.keywords if utterance.probabilities.get(keyword, 0.0) >= SURE}
         return bool(sure - {one.keyword for one in find_keywords(utterance.text, sure)})

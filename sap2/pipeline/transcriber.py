@@ -77,9 +77,7 @@ class Transcriber:
             network, or the energy where that cannot be loaded.
         case: of the keywords as the model is told them, one of :data:`sap2.spelling.CASES`; None: that of its training,
             where the checkpoint says it.
-        guard_leaks: decode segments whose reply looks like the list again without it (:mod:`sap2.pipeline.leaks`).
-        correct_keywords: put right what stage two wrote where the spotter is sure of a keyword
-            (:mod:`sap2.pipeline.correcting`).
+        guard_leaks, correct_keywords: see :mod:`sap2.pipeline.leaks` and :mod:`sap2.pipeline.correcting`.
         spelling: of the keywords in the transcript: ``keywords`` (as in the list) or ``model`` (as it replied).
         torch_dtype, attn_impl, device: see :class:`sap2.pipeline.loading.LoadedModel`.
         progress: show on stderr how far it is: a bar on a terminal, else a line a minute.
@@ -229,8 +227,9 @@ class Transcriber:
             raise InputError("keywords and slides go into the requests where there are many: Request(audio, keywords)")
         return self._stream((item if isinstance(item, Request) else Request(item) for item in audio), spelling)
 
-    def decode(self, request: Request, *, word_timestamps: bool = False) -> list[Decoded]:
-        """The segments of one recording as :meth:`transcribe` makes them, with the model's replies.
+    def decode(self, request: Request, *, word_timestamps: bool = False, corrected: bool = True) -> list[Decoded]:
+        """The segments of one recording as :meth:`transcribe` makes them, with the model's replies; not ``corrected``:
+        in the words that the model wrote.
 
         Raises:
             InputError: as :meth:`transcribe`.
@@ -238,6 +237,7 @@ class Transcriber:
         if word_timestamps:
             self.check_word_times("word_timestamps")
         pieces = self._record(request, 1, self._spelling if word_timestamps else None).pieces
+        pieces = [piece._replace(job=piece.job._replace(correct=corrected)) for piece in pieces]
         with Progress("decode", len(pieces), "segment", self.progress) as shown:
             outcomes = self._decode_pieces(pieces, shown)
         return [

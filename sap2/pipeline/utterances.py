@@ -30,6 +30,7 @@ class Job(NamedTuple):
         about_tokens: about how long the first prompt is, to put utterances of like length together.
         word_spelling: of the keywords in the words that get times (:data:`sap2.pipeline.stages.SPELLINGS`); None: no
             words are asked for.
+        correct: whether keywords may be put right (:mod:`sap2.pipeline.correcting`), where the decoder does so.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Job(NamedTuple):
     system: str | None = None
     about_tokens: int = 0
     word_spelling: str | None = None
+    correct: bool = True
 
 
 class Pruning(NamedTuple):

@@ -11,6 +11,8 @@ import soundfile
 import torch
 
 from sap2.commands import pipeline, serve, transcribe
+from sap2.explain.explaining import explain
+from sap2.explain.types import ExplainOptions
 from sap2.model.spotter import SYMBOLS, spelling
 from sap2.pipeline import transcriber, worker
 from sap2.pipeline.confidence import Replaced, replaced_words, token_log_probs
@@ -269,6 +271,13 @@ def test_a_recording_says_what_was_corrected(monkeypatch, loaded):
     assert segment.to_dict()["corrections"] == segment.corrections
     (other,) = Transcriber(*given, prune=spot, correct_keywords=False).transcribe(speak(SAID), keywords).segments
     assert other.text == WRITTEN and "corrections" not in other.to_dict()
+
+
+def test_what_is_explained_is_what_the_model_wrote(loaded, monkeypatch):
+    monkeypatch.setattr(transcriber, "open_engine", lambda *args: (loaded, Misspelling(loaded)))
+    made = Transcriber("sap2-tiny", None, "sap2-tiny-asr", prune=PruneOptions("spot"))
+    found = explain(made, speak(SAID), LIST, words=(4, 4), options=ExplainOptions(masks=4, steps=1))
+    assert found.text == WRITTEN and [word.text for one in found.segments for word in one.words] == ["bailvan"]
 
 
 def test_a_streamed_reply_ends_with_what_is_right(loaded):
