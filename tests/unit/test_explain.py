@@ -168,7 +168,9 @@ def test_silence_and_nothing_said(transcriber, monkeypatch):
         explain(transcriber, np.zeros(16_000, np.float32))
     (one, *_) = transcriber.decode(Request(TALK))
     outcome = one.outcome._replace(replies={"asr": ""}, reading=one.outcome.reading._replace(text=""))
-    monkeypatch.setattr(transcriber, "decode", lambda request, word_timestamps: [one._replace(outcome=outcome)])
+    monkeypatch.setattr(
+        transcriber, "decode", lambda request, word_timestamps, corrected: [one._replace(outcome=outcome)]
+    )
     with pytest.raises(InputError, match="the transcript is empty; there is nothing to explain"):
         explain(transcriber, TALK)
 
