@@ -5,7 +5,11 @@ spotter may be all but sure of the keyword meanwhile. Where it is, where the key
 and where something is written instead that is spelled much like it, the keyword takes its place, if the speech does not
 speak against it: both transcripts are laid over what the spotter hears (CTC, the sum over all paths).
 
-Only what nobody meant to write is replaced: a common word stays, and so does a keyword of the list.
+Of several keywords that are much alike, all of which it is told, stage two may also write one that the spotter finds
+less likely: names that sound the same are all one to it, and the spotter has learnt how such a sound is written mostly.
+Then the likelier one is written.
+
+A common word is never replaced.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -35,6 +40,8 @@ ALIKE = 0.4
 """Likeness of what is written and the keyword, letter by letter, from which it may be the keyword."""
 AGAINST = 8.0
 """Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
+LIKELIER = 1.0
+"""Nats of log odds by which a keyword must be likelier than one that was written in its place."""
 SHORTEST = 3
 """Letters of a keyword at least."""
 PLACES = 8
@@ -51,26 +58,62 @@ class Candidate(NamedTuple):
     gain: float
 
 
-def find_corrections(
-    log_probs: Tensor, text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], common: Collection[str]
+def likelier_keywords(
+    text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], common: Collection[str]
 ) -> list[Correction]:
-    """What is to be put right in a transcript, in its order; the places do not overlap.
+    """Keywords that stage two wrote though it was told a likelier one much like it, with that one; in their order.
 
     Args:
-        log_probs: (T, symbols) of the spotter.
         text: the transcript.
         ranked: what stage one found, the likeliest first.
         told: the keywords that stage two was told.
         common: words that are never replaced, lower case.
     """
     present = list(find_keywords(text, told))
-    written = {one.keyword for one in present}
-    missing = [
-        one
-        for one in ranked
-        if one.probability >= SURE and one.keyword in told and one.keyword not in written and _is_long(one.keyword)
-    ]
-    taken = [Place(one.start, one.end) for one in present]
+    times = Counter(one.keyword for one in present)
+    odds = {one.keyword: _log_odds(one.probability) for one in ranked if one.keyword in told}
+    found: list[Correction] = []
+    for one in present:
+        if times[one.keyword] > 1 or one.keyword not in odds or one.keyword.casefold() in common:
+            continue
+        for keyword, probability in ranked:  # the likeliest first
+            likelier = odds.get(keyword, -math.inf) - odds[one.keyword] >= LIKELIER
+            if likelier and keyword not in times and _likeness(keyword, one.keyword) >= ALIKE:
+                found.append(Correction(one.start, one.end, text[one.start : one.end], keyword, probability))
+                times[keyword] += 1
+                break
+    return found
+
+
+def _log_odds(probability: float) -> float:
+    rounded = min(max(probability, 1e-4), 1 - 1e-4)  # as results have it
+    return math.log(rounded / (1 - rounded))
+
+
+def _likeness(one: str, other: str) -> float:
+    return Levenshtein.normalized_similarity(_letters(one), _letters(other))
+
+
+def sure_keywords(text: str, ranked: Sequence[RankedKeyword], told: Sequence[str]) -> list[RankedKeyword]:
+    """Keywords that stage one is sure of, and stage two was told, that stand nowhere in a transcript."""
+    sure = [one for one in ranked if one.probability >= SURE and one.keyword in told and _is_long(one.keyword)]
+    written = {one.keyword for one in find_keywords(text, told)} if sure else set()
+    return [one for one in sure if one.keyword not in written]
+
+
+def find_misspellings(
+    log_probs: Tensor, text: str, missing: Sequence[RankedKeyword], told: Sequence[str], common: Collection[str]
+) -> list[Correction]:
+    """Where keywords that are missing in a transcript were meant, in its order; the places do not overlap.
+
+    Args:
+        log_probs: (T, symbols) of the spotter.
+        text: the transcript.
+        missing: of :func:`sure_keywords`.
+        told: the keywords that stage two was told.
+        common: words that are never replaced, lower case.
+    """
+    taken = [Place(one.start, one.end) for one in find_keywords(text, told)]
     found: list[Correction] = []
     for keyword, probability in missing:
         candidates = _hear(log_probs, text, _places(text, keyword, taken, common), keyword)
@@ -187,19 +230,26 @@ class Corrector:
         """Correct the texts of utterances that are done, each given with its row of the hearing."""
         if not self._on:
             return
-        asked = [(row, utterance) for row, utterance in utterances if self._may_be_wrong(utterance)]
+        asked: list[tuple[int, Utterance, list[RankedKeyword]]] = []
+        for row, utterance in utterances:
+            if not utterance.job.correct or (utterance.leak is not None and utterance.leak.replaced):
+                continue
+            ranked, told = [RankedKeyword(*one) for one in utterance.probabilities.items()], utterance.keywords
+            likelier = likelier_keywords(utterance.text, ranked, told, self._common)
+            missing = sure_keywords(utterance.text, ranked, told)
+            missing = [one for one in missing if one.keyword not in {other.keyword for other in likelier}]
+            if missing:
+                asked.append((row, utterance, missing))
+            self._put_right(utterance, likelier)
         if not asked:
             return
-        log_probs, mask = hearing.take([row for row, _ in asked]).letters(self._stage)
-        for heard, valid, (_, utterance) in zip(log_probs, mask, asked, strict=True):
-            ranked = [RankedKeyword(*one) for one in utterance.probabilities.items()]
-            found = find_corrections(heard[valid], utterance.text, ranked, utterance.keywords, self._common)
-            if found:
-                utterance.take_corrections([one._replace(keyword=self._writing.of(one.keyword)) for one in found])
+        log_probs, mask = hearing.take([row for row, _, _ in asked]).letters(self._stage)
+        for heard, valid, (_, utterance, missing) in zip(log_probs, mask, asked, strict=True):
+            written, told = utterance.written, utterance.keywords
+            self._put_right(utterance, find_misspellings(heard[valid], written, missing, told, self._common))
 
-    def _may_be_wrong(self, utterance: Utterance) -> bool:
-        """Whether a keyword that stage one is sure of, and stage two was told, is not in the text."""
-        if not utterance.job.correct or (utterance.leak is not None and utterance.leak.replaced):
-            return False
-        sure = {keyword for keyword in utterance.keywords if utterance.probabilities.get(keyword, 0.0) >= SURE}
-        return bool(sure - {one.keyword for one in find_keywords(utterance.text, sure)})
+    def _put_right(self, utterance: Utterance, found: Sequence[Correction]) -> None:
+        """Add corrections of what the model wrote."""
+        if found:
+            told = [one._replace(keyword=self._writing.of(one.keyword)) for one in found]
+            utterance.take_corrections(sorted([*utterance.corrections, *told]))

@@ -155,11 +155,11 @@ class Utterance:
         self.unlisted = [*self.unlisted, *reading.unlisted]
 
     def take_corrections(self, corrections: list[Correction]) -> None:
-        """Put keywords in the place of what was written."""
-        self.uncorrected = self.text
+        """Put keywords in the place of what the model wrote; in the place of earlier corrections."""
+        text = self.uncorrected = self.written
         for one in reversed(corrections):
-            self.text = f"{self.text[: one.start]}{one.keyword}{self.text[one.end :]}"
-        self.corrections = corrections
+            text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
+        self.text, self.corrections = text, corrections
 
     def outcome(self, seconds: dict[str, float], tower_runs: int) -> Outcome:
         """What came out, with the computing time by stage and how often the audio tower heard the utterance."""

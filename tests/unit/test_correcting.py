@@ -16,7 +16,14 @@ from sap2.explain.types import ExplainOptions
 from sap2.model.spotter import SYMBOLS, spelling
 from sap2.pipeline import transcriber, worker
 from sap2.pipeline.confidence import Replaced, replaced_words, token_log_probs
-from sap2.pipeline.correcting import SURE, find_corrections, transcript_log_probs
+from sap2.pipeline.correcting import (
+    LIKELIER,
+    SURE,
+    find_misspellings,
+    likelier_keywords,
+    sure_keywords,
+    transcript_log_probs,
+)
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.engines.transformers import TransformersEngine
@@ -46,7 +53,8 @@ def corrected(text, *keywords, said=None, probability=0.99, doubt=1.0, told=None
     """The text with its corrections."""
     ranked = [RankedKeyword(keyword, probability) for keyword in keywords]
     log_probs = heard(said or text, doubt)
-    for one in reversed(find_corrections(log_probs, text, ranked, told or keywords, common_words())):
+    missing = sure_keywords(text, ranked, told or keywords)
+    for one in reversed(find_misspellings(log_probs, text, missing, told or keywords, common_words())):
         assert text[one.start : one.end] == one.written and one.probability == probability
         text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
     return text
@@ -131,9 +139,31 @@ def test_a_doubled_consonant_that_nobody_hears_is_written():
 
 
 def test_a_transcript_that_does_not_fit_into_the_speech_stays():
-    ranked = [RankedKeyword("gailvan", 0.99)]
+    missing = [RankedKeyword("gailvan", 0.99)]
     text = "please look at bailvan here"
-    assert not find_corrections(heard(text)[:10], text, ranked, ["gailvan"], ())
+    assert find_misspellings(heard(text), text, missing, ["gailvan"], ())
+    assert not find_misspellings(heard(text)[:10], text, missing, ["gailvan"], ())
+
+
+def test_of_keywords_that_are_alike_the_likelier_is_written():
+    def written(text, common=(), **probabilities):
+        ranked = [RankedKeyword(*one) for one in probabilities.items()]
+        found = likelier_keywords(text, ranked, [one.keyword for one in ranked], common)
+        for one in reversed(found):
+            text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
+        return text
+
+    assert written("we met meller, there", meler=0.78, meller=0.35) == "we met meler, there"
+    assert written("we met meler, there", meler=0.78, meller=0.35) == "we met meler, there"
+    assert written("we met meller", meler=0.6, meller=0.5) == "we met meller"  # no more than a guess
+    assert LIKELIER == 1.0 and written("we met meller", meler=0.75, meller=0.5) == "we met meler"  # 1.1 nats
+    assert written("we met meller", fitus=0.99, meller=0.1) == "we met meller"  # not alike
+    assert written("meller met meler", meler=0.78, meller=0.35) == "meller met meler"  # both were said
+    assert written("meller met meller", meler=0.78, meller=0.35) == "meller met meller"  # which of them?
+    assert written("miller met meller", meler=0.78, meller=0.35, miller=0.2) == "meler met meller"  # one of them only
+    assert written("the water here", ["water"], wader=0.7, water=0.2) == "the water here"
+    assert written("we met meller", meller=1.0, meler=0.2) == "we met meller"
+    assert written("we met meler", meller=1.0, meler=0.2) == "we met meller"
 
 
 def test_texts_are_heard_alike_alone_and_together():
