@@ -19,6 +19,7 @@ from sap2.pipeline.confidence import Replaced, replaced_words, token_log_probs
 from sap2.pipeline.correcting import (
     LIKELIER,
     SURE,
+    Corrector,
     find_misspellings,
     likelier_keywords,
     sure_keywords,
@@ -27,15 +28,17 @@ from sap2.pipeline.correcting import (
 from sap2.pipeline.decoder import Decoder
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.engines.transformers import TransformersEngine
+from sap2.pipeline.leaks import Leak
 from sap2.pipeline.loading import LoadedModel
 from sap2.pipeline.pruners import PruneOptions
 from sap2.pipeline.run import PipelineOptions, run_pipeline
 from sap2.pipeline.transcriber import Transcriber
-from sap2.pipeline.utterances import Job
+from sap2.pipeline.utterances import Job, Utterance
 from sap2.pipeline.words import find_words
 from sap2.pruning.spotting import RankedKeyword
 from sap2.rowfiles import read_rows
 from sap2.slides.common import common_words
+from sap2.spelling import Writing
 from sap2.tiny.speech import speak
 
 
@@ -188,6 +191,53 @@ def test_words_know_where_their_tokens_are_before_a_correction():
     assert set(found[2]) | set(found[3]) == {-3.0, -4.0}  # those of what was replaced
     assert replaced_words(text, places, reply.text, replaced) == [None, None, 0, 0, None]
     assert replaced_words(reply.text, find_words(reply.text), reply.text, []) == [None] * 4
+
+
+class Spelled:
+    """A hearing in which everything is spelled as it is said."""
+
+    def __init__(self, said):
+        self.said, self.asked = said, []
+
+    def take(self, rows):
+        self.asked.append(list(rows))
+        return self
+
+    def letters(self, stage):
+        log_probs = heard(self.said)[None]
+        return log_probs, torch.ones(log_probs.shape[:2], dtype=torch.bool)
+
+
+def utterance(text, probabilities, told=None, **job):
+    made = Utterance(Job("x", None, [], **job), None, None, list(told or probabilities), text=text)
+    made.probabilities = probabilities
+    return made
+
+
+def test_both_kinds_of_corrections_meet_in_one_transcript():
+    made = utterance("meller met bailvan, and fitus", {"gailvan": 0.95, "meler": 0.8, "fitus": 0.7, "meller": 0.3})
+    quiet = utterance("meler met fitus", {"meler": 0.9, "fitus": 0.9})
+    hearing = Spelled("meler met gailvan and fitus")
+    Corrector("asr", Writing("upper"), common_words()).correct(hearing, [(0, quiet), (3, made)])
+    assert hearing.asked == [[3]]  # what is right is not heard again
+    assert made.text == "MELER met GAILVAN, and fitus" and made.written == "meller met bailvan, and fitus"
+    assert [one.to_dict() for one in made.corrections] == [
+        {"written": "meller", "keyword": "MELER"},
+        {"written": "bailvan", "keyword": "GAILVAN"},
+    ]
+    assert quiet.text == quiet.written and not quiet.corrections
+
+
+def test_a_reply_without_the_list_is_not_corrected():
+    for more in ({"correct": False}, {}):
+        made = utterance("we met bailvan", {"gailvan": 0.95}, **more)
+        made.leak = None if more else Leak("list", "gailvan", True)
+        Corrector("asr", Writing(), common_words()).correct(Spelled("we met gailvan"), [(0, made)])
+        assert made.text == "we met bailvan" and not made.corrections
+    made = utterance("we met bailvan", {"gailvan": 0.95})
+    made.leak = Leak("list", "gailvan", False)
+    Corrector("asr", Writing(), common_words()).correct(Spelled("we met gailvan"), [(0, made)])
+    assert made.text == "we met gailvan"
 
 
 SAID = "we looked at gailvan today"
