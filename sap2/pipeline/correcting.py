@@ -5,9 +5,8 @@ spotter may be all but sure of the keyword meanwhile. Where it is, where the key
 and where something is written instead that is spelled much like it, the keyword takes its place, if the speech does not
 speak against it: both transcripts are laid over what the spotter hears (CTC, the sum over all paths).
 
-Of several keywords that are much alike, all of which it is told, stage two may also write one that the spotter finds
-less likely: names that sound the same are all one to it, and the spotter has learnt how such a sound is written mostly.
-Then the likelier one is written.
+Beside a bank, stage two may also be told a keyword of the slides and a term of the bank that sounds the same, and write
+the latter. Then the keyword is written, where the spotter finds it likelier.
 
 A common word is never replaced.
 """
@@ -41,7 +40,7 @@ ALIKE = 0.4
 AGAINST = 8.0
 """Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
 LIKELIER = 1.0
-"""Nats of log odds by which a keyword must be likelier than one that was written in its place."""
+"""Nats of log odds by which a keyword must be likelier than a term of the bank that was written in its place."""
 SHORTEST = 3
 """Letters of a keyword at least."""
 PLACES = 8
@@ -59,26 +58,33 @@ class Candidate(NamedTuple):
 
 
 def likelier_keywords(
-    text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], common: Collection[str]
+    text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], own: Sequence[str], common: Collection[str]
 ) -> list[Correction]:
-    """Keywords that stage two wrote though it was told a likelier one much like it, with that one; in their order.
+    """Terms of a bank that stage two wrote though it was told a likelier keyword of the utterance's own list much like
+    it, with that one; in their order.
 
     Args:
         text: the transcript.
         ranked: what stage one found, the likeliest first.
         told: the keywords that stage two was told.
+        own: the utterance's own list.
         common: words that are never replaced, lower case.
     """
+    listed = {keyword.casefold() for keyword in own}
+    if all(keyword.casefold() in listed for keyword in told):
+        return []
     present = list(find_keywords(text, told))
     times = Counter(one.keyword for one in present)
     odds = {one.keyword: _log_odds(one.probability) for one in ranked if one.keyword in told}
     found: list[Correction] = []
     for one in present:
-        if times[one.keyword] > 1 or one.keyword not in odds or one.keyword.casefold() in common:
+        written = one.keyword.casefold()
+        if times[one.keyword] > 1 or one.keyword not in odds or written in listed or written in common:
             continue
         for keyword, probability in ranked:  # the likeliest first
             likelier = odds.get(keyword, -math.inf) - odds[one.keyword] >= LIKELIER
-            if likelier and keyword not in times and _likeness(keyword, one.keyword) >= ALIKE:
+            free = keyword.casefold() in listed and keyword not in times
+            if likelier and free and _likeness(keyword, one.keyword) >= ALIKE:
                 found.append(Correction(one.start, one.end, text[one.start : one.end], keyword, probability))
                 times[keyword] += 1
                 break
@@ -235,7 +241,7 @@ class Corrector:
             if not utterance.job.correct or (utterance.leak is not None and utterance.leak.replaced):
                 continue
             ranked, told = [RankedKeyword(*one) for one in utterance.probabilities.items()], utterance.keywords
-            likelier = likelier_keywords(utterance.text, ranked, told, self._common)
+            likelier = likelier_keywords(utterance.text, ranked, told, utterance.job.keywords, self._common)
             missing = sure_keywords(utterance.text, ranked, told)
             missing = [one for one in missing if one.keyword not in {other.keyword for other in likelier}]
             if missing:

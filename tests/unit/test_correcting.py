@@ -148,25 +148,28 @@ def test_a_transcript_that_does_not_fit_into_the_speech_stays():
     assert not find_misspellings(heard(text)[:10], text, missing, ["gailvan"], ())
 
 
-def test_of_keywords_that_are_alike_the_likelier_is_written():
-    def written(text, common=(), **probabilities):
+def test_a_likelier_keyword_of_the_slides_stands_for_a_term_of_the_bank():
+    def written(text, own, **probabilities):
         ranked = [RankedKeyword(*one) for one in probabilities.items()]
-        found = likelier_keywords(text, ranked, [one.keyword for one in ranked], common)
+        found = likelier_keywords(text, ranked, [one.keyword for one in ranked], own, common_words())
         for one in reversed(found):
             text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
         return text
 
-    assert written("we met meller, there", meler=0.78, meller=0.35) == "we met meler, there"
-    assert written("we met meler, there", meler=0.78, meller=0.35) == "we met meler, there"
-    assert written("we met meller", meler=0.6, meller=0.5) == "we met meller"  # no more than a guess
-    assert LIKELIER == 1.0 and written("we met meller", meler=0.75, meller=0.5) == "we met meler"  # 1.1 nats
-    assert written("we met meller", fitus=0.99, meller=0.1) == "we met meller"  # not alike
-    assert written("meller met meler", meler=0.78, meller=0.35) == "meller met meler"  # both were said
-    assert written("meller met meller", meler=0.78, meller=0.35) == "meller met meller"  # which of them?
-    assert written("miller met meller", meler=0.78, meller=0.35, miller=0.2) == "meler met meller"  # one of them only
-    assert written("the water here", ["water"], wader=0.7, water=0.2) == "the water here"
-    assert written("we met meller", meller=1.0, meler=0.2) == "we met meller"
-    assert written("we met meler", meller=1.0, meler=0.2) == "we met meller"
+    assert written("we met meller, there", ["Meler"], meler=0.78, meller=0.35) == "we met meler, there"
+    assert written("we met meler, there", ["meler"], meler=0.78, meller=0.35) == "we met meler, there"
+    assert written("we met meller", ["meler"], meler=0.6, meller=0.5) == "we met meller"  # no more than a guess
+    assert LIKELIER == 1.0 and written("we met meller", ["meler"], meler=0.75, meller=0.5) == "we met meler"  # 1.1
+    assert written("we met meller", ["fitus"], fitus=0.99, meller=0.1) == "we met meller"  # not alike
+    assert written("meller met meler", ["meler"], meler=0.78, meller=0.35) == "meller met meler"  # both were said
+    assert written("meller met meller", ["meler"], meler=0.78, meller=0.35) == "meller met meller"  # which of them?
+    assert written("mellar met meller", ["meler"], meler=0.78, meller=0.35, mellar=0.2) == "meler met meller"
+    assert written("the water here", ["wader"], wader=0.7, water=0.2) == "the water here"
+    assert written("we met meller", ["meler"], meller=1.0, meler=0.2) == "we met meller"
+    # of one list, or of the bank, both: the model has chosen
+    assert written("we met meller", ["meler", "meller"], meler=0.78, meller=0.35) == "we met meller"
+    assert written("we met meller", [], meler=0.78, meller=0.35) == "we met meller"
+    assert written("we met meler", ["meller"], meler=0.35, meller=0.1) == "we met meler"
 
 
 def test_texts_are_heard_alike_alone_and_together():
@@ -209,7 +212,8 @@ class Spelled:
 
 
 def utterance(text, probabilities, told=None, **job):
-    made = Utterance(Job("x", None, [], **job), None, None, list(told or probabilities), text=text)
+    own = [keyword for keyword in probabilities if keyword != "meller"]  # which is in the bank
+    made = Utterance(Job("x", None, own, **job), None, None, list(told or probabilities), text=text)
     made.probabilities = probabilities
     return made
 
