@@ -39,6 +39,8 @@ ALIKE = 0.4
 """Likeness of what is written and the keyword, letter by letter, from which it may be the keyword."""
 AGAINST = 8.0
 """Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
+ENDING = 1.0
+"""The same where what is written is the keyword with an ending: "transformers" is no error for "transformer"."""
 LIKELIER = 1.0
 """Nats of log odds by which a keyword must be likelier than a term of the bank that was written in its place."""
 SHORTEST = 3
@@ -124,10 +126,18 @@ def find_misspellings(
     for keyword, probability in missing:
         candidates = _hear(log_probs, text, _places(text, keyword, taken, common), keyword)
         best = max(candidates, key=lambda one: one.gain, default=None)
-        if best is not None and best.gain >= -AGAINST:
+        if best is None:
+            continue
+        written = text[best.place.start : best.place.end]
+        if best.gain >= -(ENDING if _has_ending(written, keyword) else AGAINST):
             taken.append(best.place)
-            found.append(Correction(*best.place, text[best.place.start : best.place.end], keyword, probability))
+            found.append(Correction(*best.place, written, keyword, probability))
     return sorted(found)
+
+
+def _has_ending(written: str, keyword: str) -> bool:
+    letters, wanted = _letters(written), _letters(keyword)
+    return letters.startswith(wanted) and letters != wanted
 
 
 def _is_long(keyword: str) -> bool:

@@ -103,6 +103,14 @@ def test_the_speech_may_speak_against_it():
     assert corrected(written, "gailvan", said="please look at gailvan here", doubt=9.0) == "please look at gailvan here"
 
 
+def test_a_keyword_with_an_ending_that_is_heard_stays():
+    for written in ("the transformers are here", "the transformer's are here", "der transformerblock ist da"):
+        assert corrected(written, "transformer", doubt=1.0) == written
+    # but not an ending that nobody said
+    said = "the transformer is here"
+    assert corrected("the transformers is here", "transformer", said=said, doubt=1.0) == said
+
+
 def test_of_several_places_it_is_the_one_where_the_keyword_is_heard():
     assert corrected("bailvan met dailvan", "gailvan", said="bailvan met gailvan", doubt=9.0) == "bailvan met gailvan"
     assert corrected("bailvan met dailvan", "gailvan", said="gailvan met dailvan", doubt=9.0) == "gailvan met dailvan"
