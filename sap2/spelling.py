@@ -104,19 +104,20 @@ def find_keywords(text: str, keywords: Iterable[str]) -> Iterator[FoundKeyword]:
     left out: they would be found in other words' places.
     """
     spellings: dict[str, str] = {}
-    letters = _key(text)
+    letters = letters_of(text)
     for keyword in keywords:  # a pattern of a whole list takes longer to make than a transcript
-        if len(key := _key(keyword)) >= _MIN_LETTERS and key in letters:
+        if len(key := letters_of(keyword)) >= _MIN_LETTERS and key in letters:
             spellings.setdefault(key, keyword)
     if not spellings:
         return
-    forms = sorted(spellings.values(), key=lambda keyword: -len(_key(keyword)))
+    forms = sorted(spellings.values(), key=lambda keyword: -len(letters_of(keyword)))
     alternatives = "|".join(_JOINT.join(map(re.escape, _PART.findall(keyword))) for keyword in forms)
     for match in re.finditer(rf"(?<!\w)(?:{alternatives})(?!\w)", text, re.IGNORECASE):
-        if (key := _key(match.group())) in spellings:  # re takes ı for i, which are two letters
+        if (key := letters_of(match.group())) in spellings:  # re takes ı for i, which are two letters
             yield FoundKeyword(match.start(), match.end(), spellings[key])
 
 
 @keep_results
-def _key(text: str) -> str:
+def letters_of(text: str) -> str:
+    """The letters and digits of a text, case folded: what two ways to write a keyword have in common."""
     return "".join(_PART.findall(text)).casefold()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sap2.pipeline.engines.base import Reply
+from sap2.pipeline.types import Correction
 from sap2.pruning.calibration import read_weights, sigmoid, write_weights
 
 FILE_NAME = "words.json"
@@ -90,20 +91,12 @@ class WordCalibration(NamedTuple):
 _WEIGHTS = tuple(name for name in WordCalibration._fields if name != "offsets")
 
 
-class Replaced(NamedTuple):
-    """A part [start, end) of a transcript, and what stands in its place."""
-
-    start: int
-    end: int
-    text: str
-
-
 def token_log_probs(
     reply: Reply,
     transcript: str,
     text: str,
     places: Sequence[tuple[int, int]],
-    replaced: Sequence[Replaced] = (),
+    corrections: Sequence[Correction] = (),
 ) -> list[list[float]]:
     """The log probabilities of the tokens of each word; none where a word has no letter or cannot be found.
 
@@ -111,11 +104,12 @@ def token_log_probs(
         transcript: what was read in the reply.
         text: the same as it is given to people: other case, other marks between letters.
         places: the words of the text, [start, end).
-        replaced: parts of the transcript, in order, that the text has something else for; a word there has the tokens
-            of what was replaced.
+        corrections: keywords that the text has in the place of parts of the transcript, in order; such a word has the
+            tokens of what was replaced.
     """
     shift = reply.text.rfind(transcript)
-    said, given = list(_origins(transcript, replaced)), list(_letters(text))
+    said = [(letter, at) for letter, at, _ in _origins(transcript, corrections)]
+    given = list(_letters(text))
     if shift < 0 or [letter for letter, _ in said] != [letter for letter, _ in given]:
         return [[] for _ in places]
     spans = token_spans(reply)
@@ -150,36 +144,29 @@ def _letters(text: str) -> Iterator[tuple[str, int]]:
                 yield letter, position
 
 
-def _origins(transcript: str, replaced: Sequence[Replaced]) -> Iterator[tuple[str, int]]:
-    """The letters of a transcript with what was put into it, and where each comes from."""
-    position = 0
-    for one in replaced:
-        yield from ((letter, position + at) for letter, at in _letters(transcript[position : one.start]))
-        letters = [letter for letter, _ in _letters(one.text)]
-        for number, letter in enumerate(letters):
-            last = number == len(letters) - 1
-            yield letter, one.end - 1 if last else min(one.start + number, one.end - 1)
-        position = one.end
-    yield from ((letter, position + at) for letter, at in _letters(transcript[position:]))
-
-
-def replaced_words(
-    text: str, places: Sequence[tuple[int, int]], transcript: str, replaced: Sequence[Replaced]
-) -> list[int | None]:
-    """Which of the replaced parts each word of a text belongs to; None: to none.
+def corrected_words(
+    text: str, places: Sequence[tuple[int, int]], transcript: str, corrections: Sequence[Correction]
+) -> list[Correction | None]:
+    """The correction that each word of a text comes from; None: it is the model's.
 
     Args:
-        text, places, transcript, replaced: of :func:`token_log_probs`.
+        text, places, transcript, corrections: of :func:`token_log_probs`.
     """
-    owners: list[int | None] = []
-    position = 0
-    for number, one in enumerate(replaced):
-        owners += [None] * sum(1 for _ in _letters(transcript[position : one.start]))
-        owners += [number] * sum(1 for _ in _letters(one.text))
-        position = one.end
-    letters = [at for _, at in _letters(text)]
-    owned = {at: owner for at, owner in zip(letters, owners, strict=False) if owner is not None}
+    owners = [owner for *_, owner in _origins(transcript, corrections)]
+    owned = {at: owner for (_, at), owner in zip(_letters(text), owners, strict=False) if owner is not None}
     return [next((owned[at] for at in range(*place) if at in owned), None) for place in places]
+
+
+def _origins(transcript: str, corrections: Sequence[Correction]) -> Iterator[tuple[str, int, Correction | None]]:
+    """The letters of a transcript with its corrections: where each comes from, and of which correction it is."""
+    position = 0
+    for one in corrections:
+        yield from ((letter, position + at, None) for letter, at in _letters(transcript[position : one.start]))
+        letters = [letter for letter, _ in _letters(one.keyword)]
+        for number, letter in enumerate(letters, 1):  # the last letter is of the last token
+            yield letter, one.end - 1 if number == len(letters) else min(one.start + number, one.end) - 1, one
+        position = one.end
+    yield from ((letter, position + at, None) for letter, at in _letters(transcript[position:]))
 
 
 def heard_score(log_probs: np.ndarray, symbols: Sequence[int], frames: np.ndarray) -> float:

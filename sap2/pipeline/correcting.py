@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from sap2.model.spotter import spelling
 from sap2.pipeline.asking import Hearing
-from sap2.pipeline.utterances import Correction, Utterance
+from sap2.pipeline.types import Correction
+from sap2.pipeline.utterances import Utterance
 from sap2.pipeline.words import Place, find_words
 from sap2.pruning.spoken import single_consonants, spoken_forms
 from sap2.pruning.spotting import RankedKeyword
-from sap2.spelling import Writing, find_keywords
+from sap2.spelling import Writing, find_keywords, letters_of
 from sap2.text import keep_results
 
 SURE = 0.8
@@ -99,7 +100,7 @@ def _log_odds(probability: float) -> float:
 
 
 def _likeness(one: str, other: str) -> float:
-    return Levenshtein.normalized_similarity(_letters(one), _letters(other))
+    return Levenshtein.normalized_similarity(letters_of(one), letters_of(other))
 
 
 def sure_keywords(text: str, ranked: Sequence[RankedKeyword], told: Sequence[str]) -> list[RankedKeyword]:
@@ -136,17 +137,17 @@ def find_misspellings(
 
 
 def _has_ending(written: str, keyword: str) -> bool:
-    letters, wanted = _letters(written), _letters(keyword)
+    letters, wanted = letters_of(written), letters_of(keyword)
     return letters.startswith(wanted) and letters != wanted
 
 
 def _is_long(keyword: str) -> bool:
-    return len(_letters(keyword)) >= SHORTEST
+    return len(letters_of(keyword)) >= SHORTEST
 
 
 def _places(text: str, keyword: str, taken: Sequence[Place], common: Collection[str]) -> list[Place]:
     """Where a keyword may have been meant: neighbouring words, about as many as it has, that are spelled like it."""
-    own, wanted = find_words(keyword), _letters(keyword)
+    own = find_words(keyword)
     parts = {keyword[place.start : place.end].casefold() for place in own}
     cores = [_core(text, place) for place in find_words(text)]
     words = [text[core.start : core.end].casefold() for core in cores]
@@ -164,7 +165,7 @@ def _places(text: str, keyword: str, taken: Sequence[Place], common: Collection[
                 possessive = _POSSESSIVE.search(text[place.start : place.end])
                 if possessive and not _POSSESSIVE.search(keyword):
                     place = Place(place.start, place.end - len(possessive[0]))
-                likeness = Levenshtein.normalized_similarity(_letters(text[place.start : place.end]), wanted)
+                likeness = _likeness(text[place.start : place.end], keyword)
                 alike += [(likeness, place)] if likeness >= ALIKE else []
     return [place for _, place in sorted(alike, key=lambda one: -one[0])[:PLACES]]
 
@@ -182,11 +183,6 @@ def _core(text: str, place: Place) -> Place:
 def _is_letter(character: str) -> bool:
     """Of a word: a letter, a digit, or a mark on one."""
     return character.isalnum() or unicodedata.category(character)[0] == "M"
-
-
-@keep_results
-def _letters(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def _hear(log_probs: Tensor, text: str, places: Sequence[Place], keyword: str) -> list[Candidate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sap2.slides.sources import TimedKeywords
 
@@ -58,6 +58,27 @@ class Word:
     def to_dict(self) -> dict[str, Any]:
         """A JSON object with the names that Whisper gives them, and ours."""
         return {"word": self.text, **{name: value for name, value in vars(self).items() if name != "text"}}
+
+
+class Correction(NamedTuple):
+    """A keyword that stage two wrote wrongly (:mod:`sap2.pipeline.correcting`).
+
+    Attributes:
+        start, end: where it stands in what the model wrote, [start, end).
+        written: what stands there.
+        keyword: what was put there.
+        probability: that it was said.
+    """
+
+    start: int
+    end: int
+    written: str
+    keyword: str
+    probability: float
+
+    def to_dict(self) -> dict[str, str]:
+        """As results have it."""
+        return {"written": self.written, "keyword": self.keyword}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.leaks import Leak
 from sap2.pipeline.prompting import Heard, Prompt
 from sap2.pipeline.stages import Reading
-from sap2.pipeline.types import Word
+from sap2.pipeline.types import Correction, Word
 from sap2.prompts import PRUNE, prune_reply
 from sap2.pruning.spotting import RankedKeyword
 
@@ -57,27 +57,6 @@ class Pruning(NamedTuple):
     picked: list[str]
     unlisted: list[str]
     reply: Reply | None = None
-
-
-class Correction(NamedTuple):
-    """A keyword that stage two wrote wrongly (:mod:`sap2.pipeline.correcting`).
-
-    Attributes:
-        start, end: where it stands in what the model wrote, [start, end).
-        written: what stands there.
-        keyword: what was put there.
-        probability: that it was said.
-    """
-
-    start: int
-    end: int
-    written: str
-    keyword: str
-    probability: float
-
-    def to_dict(self) -> dict[str, str]:
-        """As results have it."""
-        return {"written": self.written, "keyword": self.keyword}
 
 
 class Prepared(NamedTuple):

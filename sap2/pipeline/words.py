@@ -25,14 +25,13 @@ from sap2.pipeline.asking import Hearing
 from sap2.pipeline.confidence import (
     Evidence,
     Offsets,
-    Replaced,
     WordCalibration,
+    corrected_words,
     heard_score,
-    replaced_words,
     token_log_probs,
 )
 from sap2.pipeline.stages import spelled_text
-from sap2.pipeline.types import Word
+from sap2.pipeline.types import Correction, Word
 from sap2.pipeline.utterances import Utterance
 from sap2.spelling import find_keywords
 
@@ -220,23 +219,18 @@ class WordTimer:
         places = find_words(text)
         loud = loudness(utterance.heard.features[:, utterance.heard.mask.bool()].numpy())
         timed = time_words(log_probs, text, utterance.heard.seconds, loud, self._calibration.offsets)
-        corrected = replaced_words(text, places, utterance.written, _replaced(utterance))
-        evidence = _evidence(utterance, text, places, timed)
-        evidence = [known if number is None else None for known, number in zip(evidence, corrected, strict=True)]
-        probabilities = [
-            utterance.corrections[number].probability
-            if number is not None
-            else None
-            if known is None
-            else self._calibration.probability(known)
-            for known, number in zip(evidence, corrected, strict=True)
+        corrected = corrected_words(text, places, utterance.written, utterance.corrections)
+        evidence = [
+            known if one is None else None
+            for known, one in zip(_evidence(utterance, text, places, timed), corrected, strict=True)
         ]
+        probabilities = [self._probability(known, one) for known, one in zip(evidence, corrected, strict=True)]
         words = [
             Word(
                 text[place.start : place.end],
                 round(times.start, 3),
                 round(times.end, 3),
-                None if probability is None else round(probability, 4),
+                probability,
                 next((k.keyword for k in named if k.start < place.end and place.start < k.end), None),
                 times.aligned,
             )
@@ -244,18 +238,20 @@ class WordTimer:
         ]
         return words, evidence
 
+    def _probability(self, known: Evidence | None, correction: Correction | None) -> float | None:
+        """That a word is right: of a keyword that was put right, that it was said."""
+        if correction is not None:
+            return round(correction.probability, 4)
+        return None if known is None else round(self._calibration.probability(known), 4)
+
 
 def _evidence(
     utterance: Utterance, text: str, places: Sequence[Place], timed: Sequence[Times]
 ) -> list[Evidence | None]:
     if utterance.reply is None:
         return [None] * len(places)
-    tokens = token_log_probs(utterance.reply, utterance.written, text, places, _replaced(utterance))
+    tokens = token_log_probs(utterance.reply, utterance.written, text, places, utterance.corrections)
     return [
         Evidence(sum(log_probs), times.heard) if log_probs else None
         for log_probs, times in zip(tokens, timed, strict=True)
     ]
-
-
-def _replaced(utterance: Utterance) -> list[Replaced]:
-    return [Replaced(one.start, one.end, one.keyword) for one in utterance.corrections]

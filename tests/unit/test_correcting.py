@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sap2.model.spotter import SYMBOLS, spelling
-from sap2.pipeline.confidence import Replaced, replaced_words, token_log_probs
+from sap2.pipeline.confidence import corrected_words, token_log_probs
 from sap2.pipeline.correcting import (
     LIKELIER,
     SURE,
@@ -18,6 +18,7 @@ from sap2.pipeline.correcting import (
 )
 from sap2.pipeline.engines.base import Reply
 from sap2.pipeline.leaks import Leak
+from sap2.pipeline.types import Correction
 from sap2.pipeline.utterances import Job, Utterance
 from sap2.pipeline.words import find_words
 from sap2.pruning.spotting import RankedKeyword
@@ -176,15 +177,15 @@ def test_texts_are_heard_alike_alone_and_together():
 def test_words_know_where_their_tokens_are_before_a_correction():
     pieces = ["we", " met", " bail", "van", " to", "day"]
     reply = Reply("".join(pieces), True, pieces, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
-    replaced = [Replaced(7, 14, "sagrada familia")]
+    corrections = [Correction(7, 14, "bailvan", "sagrada familia", 0.9)]
     assert reply.text[7:14] == "bailvan"
     text = "We met Sagrada Familia today"
     places = find_words(text)
-    found = token_log_probs(reply, reply.text, text, places, replaced)
+    found = token_log_probs(reply, reply.text, text, places, corrections)
     assert [found[0], found[1], found[4]] == [[-1.0], [-2.0], [-5.0, -6.0]]
     assert set(found[2]) | set(found[3]) == {-3.0, -4.0}  # those of what was replaced
-    assert replaced_words(text, places, reply.text, replaced) == [None, None, 0, 0, None]
-    assert replaced_words(reply.text, find_words(reply.text), reply.text, []) == [None] * 4
+    assert corrected_words(text, places, reply.text, corrections) == [None, None, *corrections, *corrections, None]
+    assert corrected_words(reply.text, find_words(reply.text), reply.text, []) == [None] * 4
 
 
 class Spelled:
