@@ -29,13 +29,12 @@ from sap2.pipeline.asking import Hearing
 from sap2.pipeline.types import Correction
 from sap2.pipeline.utterances import Utterance
 from sap2.pipeline.words import Place, find_words
+from sap2.pruning import SURE
 from sap2.pruning.spoken import single_consonants, spoken_forms
 from sap2.pruning.spotting import RankedKeyword
 from sap2.spelling import Writing, find_keywords, letters_of
 from sap2.text import keep_results
 
-SURE = 0.8
-"""Probability from which a keyword of stage one may replace something."""
 ALIKE = 0.4
 """Likeness of what is written and the keyword, letter by letter, from which it may be the keyword."""
 AGAINST = 8.0

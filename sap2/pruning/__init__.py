@@ -11,3 +11,5 @@ PRUNE_TOP = 8
 """Keywords that go on to stage two at most."""
 PRUNE_THRESHOLD = 0.1
 """Least probability of those."""
+SURE = 0.8
+"""Probability from which one may replace what stage two wrote (:mod:`sap2.pipeline.correcting`)."""

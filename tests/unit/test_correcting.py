@@ -9,7 +9,6 @@ from sap2.model.spotter import SYMBOLS, spelling
 from sap2.pipeline.confidence import corrected_words, token_log_probs
 from sap2.pipeline.correcting import (
     LIKELIER,
-    SURE,
     Corrector,
     find_misspellings,
     likelier_keywords,
@@ -21,6 +20,7 @@ from sap2.pipeline.leaks import Leak
 from sap2.pipeline.types import Correction
 from sap2.pipeline.utterances import Job, Utterance
 from sap2.pipeline.words import find_words
+from sap2.pruning import SURE
 from sap2.pruning.spotting import RankedKeyword
 from sap2.slides.common import common_words
 from sap2.spelling import Writing
