@@ -77,18 +77,18 @@ def count(rows: Sequence[Mapping[str, Any]]) -> Counts:
     return Counts(len(rows), **figures, said=said, left=left)
 
 
-def relative(counts: Counts, to: Counts, seed: int = 0) -> tuple[float, float, float]:
-    """The share of names that are lacking, relative to that of other results of the same talks, with its interval."""
+def relative(counts: Counts, to: Counts, seed: int = 0) -> tuple[float, float, float] | None:
+    """The share of names that are lacking, relative to that of other results of the same talks, with its interval; None
+    where it is not known: no name is said, or in some draws of talks none is lacking."""
     talks = sorted(to.said)
     ours, theirs = (np.array([[c.left[talk], c.said[talk]] for talk in talks], dtype=float) for c in (counts, to))
     drawn = np.random.default_rng(seed).integers(0, len(talks), (DRAWS, len(talks)))
-
-    def ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return one[..., 0] / one[..., 1] / (other[..., 0] / other[..., 1])
-
-    low, high = np.nanquantile(ratio(ours[drawn].sum(1), theirs[drawn].sum(1)), [0.025, 0.975])
-    return float(ratio(ours.sum(0), theirs.sum(0))), float(low), float(high)
+    one, other = ours[drawn].sum(1), theirs[drawn].sum(1)
+    if not (one[:, 1].all() and other.all()):
+        return None
+    low, high = np.quantile(one[:, 0] / one[:, 1] / (other[:, 0] / other[:, 1]), [0.025, 0.975])
+    (left, said), (other_left, other_said) = ours.sum(0), theirs.sum(0)
+    return float(left / said / (other_left / other_said)), float(low), float(high)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> None:
     wide = max(len(Path(path).name) for path in args.results)
     print(" " * wide, *(f"{name:>12}" for name in head))
     for path, one in zip(args.results, counts, strict=True):
-        whole, low, high = relative(one, counts[0])
+        ratio = relative(one, counts[0])
         figures = (one.utterances, one.said.total(), *one[1:7], one.left.total())
-        shown = f"{whole:.2f} ({low:.2f}–{high:.2f})"
+        shown = "-" if ratio is None else "{:.2f} ({:.2f}–{:.2f})".format(*ratio)
         print(f"{Path(path).name:{wide}}", *(f"{figure:12}" for figure in figures), f"{shown:>20}")
 
 

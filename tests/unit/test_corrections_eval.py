@@ -46,6 +46,8 @@ def test_the_share_is_relative_to_the_first():
     first = corrections.count([row("gailvan fitus", "gailvan x", session=talk) for talk in "ab"])
     other = corrections.count([row("gailvan fitus", "y x", session=talk) for talk in "ab"])
     assert corrections.relative(other, first) == (2.0, 2.0, 2.0)
+    right = corrections.count([row("gailvan fitus", "gailvan fitus", session=talk) for talk in "ab"])
+    assert corrections.relative(right, first) == (0.0, 0.0, 0.0) and corrections.relative(first, right) is None
 
 
 def test_it_prints_a_line_a_file(tmp_path, capsys):
@@ -53,7 +55,9 @@ def test_it_prints_a_line_a_file(tmp_path, capsys):
     path.write_text("".join(json.dumps(one) + "\n" for one in ROWS), encoding="utf-8")
     assert corrections.main([str(path), str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[1].split()[:3] == ["clean.jsonl", "4", "5"] and "1.00" in lines[1]
+    assert (
+        len(lines) == 3 and lines[1].split()[:3] == ["clean.jsonl", "4", "5"] and lines[1].split()[-1] == "-"
+    )  # talk b
 
 
 @pytest.mark.parametrize("broken", [{"replies": {}}, {"labels": None}])
