@@ -19,17 +19,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
 
+from children import run_apart
 from engine_arms import PLAIN, Arm, Result, Setup, run_arm
+
+from sap2.commands.shared import Parser, run_parser
 
 CACHE_BYTES = 1 << 28
 """vLLM's cache on a CPU: 1,000 positions of each of 128 utterances with sap2-tiny."""
@@ -102,11 +103,10 @@ def choose_arms(args: argparse.Namespace) -> list[Arm]:
     return arms
 
 
-def run_apart(arm: Arm, setup: Setup) -> Result:
+def run_round(arm: Arm, setup: Setup) -> Result:
     """One round in a process of its own."""
     print(f"… {arm.name}", file=sys.stderr, flush=True)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run_arm, arm, setup).result()
+    return run_apart(run_arm, arm, setup)
 
 
 def best(results: Sequence[Result]) -> Result:
@@ -159,8 +159,9 @@ def _same(one: Result, other: Result) -> str:
     return ", ".join(said)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="bench_engine.py", description=__doc__)
     parser.add_argument("--size", choices=("tiny", "7b"), default="tiny")
     parser.add_argument("--plain", action="store_true", help="plain Qwen2-Audio in vLLM too, and one stage; 7b has it")
     parser.add_argument("--torch_dtype", choices=("float32", "bfloat16", "float16"), help="default: the model's")
@@ -172,12 +173,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--engine_args", type=json.loads, default={}, help="of vLLM, as JSON")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
-    return parser.parse_args(argv)
+    parser.set_defaults(run=run)
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = parse(argv)
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
     arguments = args.engine_args if args.size == "7b" else {"kv_cache_memory_bytes": CACHE_BYTES, **args.engine_args}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -187,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         utterances = make_utterances(folder, args.talks)
         setup = Setup(model, prune, asr, utterances, args.utterances, args.max_new_tokens, args.device, arguments)
         arms = choose_arms(args)
-        rounds = [[run_apart(arm, setup) for arm in arms] for _ in range(args.rounds)]
+        rounds = [[run_round(arm, setup) for arm in arms] for _ in range(args.rounds)]
     print(f"{setup.count} utterances, stages {', '.join(setup.stages)}, vLLM's settings {arguments}")
     results = [best(results) for results in zip(*rounds, strict=True)]
     by_name = {arm.name: result for arm, result in zip(arms, results, strict=True)}
@@ -196,5 +197,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(figures(by_name, setup)), encoding="utf-8")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_parser(build_parser(), argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,13 +18,15 @@ import argparse
 import datetime
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench_engine import CACHE_BYTES, make_utterances
+from children import child
+
+from sap2.commands.shared import Parser, run_parser
 
 EVAL = Path(__file__).resolve().parent
 PARTS = ("engine", "ray", "infer")
@@ -130,7 +132,9 @@ def measure(part: str, command: Sequence[str], folder: Path) -> None:
     partial = folder / f"{part}.partial.json"
     load = os.getloadavg()[0]
     print(f"== {part}, load {load:.2f}", file=sys.stderr, flush=True)
-    subprocess.run([*command, "--json", str(partial)], check=True)
+    with child([*command, "--json", str(partial)]) as process:
+        if code := process.wait():
+            raise ChildProcessError(f"{part}: {command[1]} ended with code {code}")
     told = json.loads(partial.read_text(encoding="utf-8"))
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     kept = {**told, "load": load, "when": when}
@@ -156,21 +160,18 @@ def _same(figures: Figures) -> str:
     return same["vllm"] if isinstance(same, dict) else str(same)
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
     parser.add_argument("folder", type=Path, help="where figures are kept")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--small", action="store_true", help="a rehearsal, whose figures mean nothing")
     parser.add_argument("--vllm-python", default=sys.executable, help="with vLLM; default: %(default)s")
     parser.add_argument("--ray-python", default=sys.executable, help="with Ray; default: %(default)s")
     parser.add_argument("--swift", default=EVAL.parent / ".venv" / "bin" / "swift", help="default: %(default)s")
-    return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def run(args: argparse.Namespace) -> None:
     """Measure what is missing, and print the table."""
-    args = parse(argv)
     plan = SMALL if args.small else FULL
     folder = args.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,5 +184,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table({p: json.loads(path.read_text(encoding="utf-8")) for p, path in found.items() if path.exists()}))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="bench_goals.py", description=__doc__)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

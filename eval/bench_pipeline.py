@@ -17,20 +17,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
+
+from children import child, run_apart
 from process_tree import Watch
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
+from sap2.commands.shared import Parser, run_parser
+from sap2.errors import InputError
 
 
 class Cost(NamedTuple):
@@ -63,12 +64,11 @@ def measure(name: str, command: Sequence[str], log: Path) -> Cost:
     """
     print(f"… {name}", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    with child(command, log) as process:
         with Watch(process.pid) as watch:
             _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise RuntimeError(f"{name} ended with code {process.returncode}:\n{tail}")
@@ -99,8 +99,7 @@ def make_setup(folder: Path, talks: int) -> Setup:
 
 def make_apart(folder: Path, talks: int) -> Setup:
     """:func:`make_setup` in a process of its own: a child's peak begins with what its parent holds."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(make_setup, folder, talks).result()
+    return run_apart(make_setup, folder, talks)
 
 
 def run_two(setup: Setup, folder: Path) -> list[Cost]:
@@ -206,8 +205,8 @@ def report_steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -
     return "\n".join(lines)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
     parser.add_argument("--model", help="base model; with both adapters and --utterances")
     parser.add_argument("--prune_adapter")
     parser.add_argument("--asr_adapter")
@@ -219,16 +218,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", default="transformers", help="of sap2 pipeline; default: %(default)s")
     parser.add_argument("--swift", default=str(Path(sys.executable).with_name("swift")), help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print.
+
+    Raises:
+        InputError: a model without its adapters or utterances.
+    """
     given = [args.model, args.prune_adapter, args.asr_adapter, args.utterances]
     if any(given) and not all(given):
-        parser.error("--model, --prune_adapter, --asr_adapter and --utterances go together")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = parse(argv)
+        raise InputError("--model, --prune_adapter, --asr_adapter and --utterances go together")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         setup = Setup(args.model, args.prune_adapter, args.asr_adapter, args.utterances)
@@ -250,5 +250,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(figures(costs, few, left, same)), encoding="utf-8")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="bench_pipeline.py", description=__doc__)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,10 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
+
+from children import child
 from process_tree import cpu_seconds
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))  # sap2 beside this folder, where it is not installed
+from sap2.commands.shared import Parser, run_parser
 
 _LOOK = 0.1  # seconds between two looks at the result file
 _LEAST = 4  # arrivals of results that a slope is taken of
@@ -57,8 +58,7 @@ def watch(command: Sequence[str], result: Path, threads: int, log: Path) -> tupl
     """
     start, arrivals = time.perf_counter(), [Arrival(0.0, 0, 0.0)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    with child(command, log, env=environment) as process:
         while process.poll() is None:
             time.sleep(_LOOK)
             rows = result.read_bytes().count(b"\n") if result.exists() else 0
@@ -109,9 +109,8 @@ def replies_of(path: Path) -> dict[str, dict[str, str]]:
     return {row["id"]: row["replies"] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
     parser.add_argument("--model", default="sap2-tiny")
     parser.add_argument("--prune-adapter", default="sap2-tiny-prune")
     parser.add_argument("--asr-adapter", default="sap2-tiny-asr")
@@ -121,7 +120,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the figures there, too")
-    return parser.parse_args(argv)
 
 
 def best(rounds: Sequence[Round], way: str) -> Round:
@@ -139,9 +137,8 @@ def show(first: Round, second: Round) -> None:
     print(f"{second.name} / {first.name}: steady {rate:.2f}, cpu {cpu:.2f}, wall {wall:.2f}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def run(args: argparse.Namespace) -> None:
     """Measure and print."""
-    args = parse(argv)
     rounds: list[Round] = []
     said: dict[str, dict[str, dict[str, str]]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -169,5 +166,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(told), encoding="utf-8")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="bench_ray.py", description=__doc__)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

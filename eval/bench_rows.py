@@ -5,9 +5,7 @@ Writes its utterances and rows to a temporary folder (about 1 GB for a million r
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import os
 import resource
 import sys
@@ -16,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from children import run_apart
 
 from sap2.commands.shared import Parser, add_normalizer, positive, run_parser
 from sap2.data.build_asr import build_asr
@@ -68,9 +68,7 @@ def synthetic_source(path: str | os.PathLike[str]) -> Iterator[Row]:
 
 def measure(name: str, rows: int, step: Callable[..., Any], *args: Any) -> Measure:
     """Run a step in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        seconds, peak = pool.submit(_run, step, args).result()
+    seconds, peak = run_apart(_run, step, args)
     return Measure(name, rows, seconds, peak)
 
 

@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import random
 import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from children import run_apart
 from torch import Tensor
 
+from sap2.commands.shared import Parser, run_parser
 from sap2.model.search import best_paths, build_trie, frame_scores
 from sap2.model.spotter import SYMBOLS, pad_spellings
 
 FRAMES = 75
 """3 s of speech."""
-SYLLABLES = (
+SYLLABLES = [
     "ka",
     "ro",
     "mi",
@@ -43,8 +45,17 @@ SYLLABLES = (
     "ek",
     "sun",
     "dar",
-)
-SYLLABLES += ("pel", "ax", "or", "wim", "gru", "sho", "fen", "by", "qua", "zed")
+    "pel",
+    "ax",
+    "or",
+    "wim",
+    "gru",
+    "sho",
+    "fen",
+    "by",
+    "qua",
+    "zed",
+]
 LOOP_MOST = 20_000
 """Terms that the loop over frames is asked for at most: it takes gigabytes."""
 
@@ -141,23 +152,26 @@ def print_table(rows: list[dict[str, float | int]]) -> None:
         )
 
 
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--terms", type=int, nargs="+", default=[40, 500, 2000, 10_000, 100_000])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    args = parser.parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
     rows = []
-    context = multiprocessing.get_context("spawn")
     for count in args.terms:
-        with context.Pool(1) as pool:
-            rows.append(pool.apply(measure, (count, args.repeats, args.device)))
+        rows.append(run_apart(measure, count, args.repeats, args.device))
     print_table(rows)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = Parser(prog="bench_search.py", description=__doc__)
+    parser.add_argument("--terms", type=int, nargs="+", default=[40, 500, 2000, 10_000, 100_000])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.set_defaults(run=run)
+    return run_parser(parser, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import bench_engine
 import bench_goals
 import bench_pipeline
 import engine_arms
 import pytest
-from bench_engine import best, choose_arms, make_random, parse, report
+from bench_engine import best, build_parser, choose_arms, make_random, report
 from bench_goals import GOALS, table
 from bench_pipeline import Cost, report_steady
 from bench_ray import Round
@@ -29,7 +31,7 @@ from safetensors import safe_open
     ],
 )
 def test_arms_of_each_question(given, engines):
-    arms = choose_arms(parse(given))
+    arms = choose_arms(build_parser().parse_args(given))
     assert [arm.engine for arm in arms] == engines
     assert len({arm.name for arm in arms}) == len({*arms}) == len(arms)
     assert ("--size" in given) == all(arm.torch_dtype == "bfloat16" for arm in arms)
@@ -120,16 +122,18 @@ def test_a_part_whose_figures_are_there_is_not_measured_again(tmp_path, monkeypa
     (tmp_path / "ray.json").write_text(json.dumps(done))
     asked = []
 
-    def run(command, check):
+    @contextlib.contextmanager
+    def child(command):
         asked.append(Path(command[1]).name)
         told = bench_engine.figures(
             {"transformers": result(2.0), "vllm": result(1.0, waited=0.0)}, Setup(*"abcd", 1, 1, None, {})
         )
         Path(command[command.index("--json") + 1]).write_text(json.dumps(told))
+        yield SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(bench_goals.subprocess, "run", run)
+    monkeypatch.setattr(bench_goals, "child", child)
     for _ in range(2):
-        bench_goals.main([str(tmp_path), "--parts", "engine", "ray"])
+        assert bench_goals.main([str(tmp_path), "--parts", "engine", "ray"]) == 0
     assert asked == ["bench_engine.py"]
     assert capsys.readouterr().out.count("2.00 × (1.0 against 0.5)") == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.json", "ray.json"]
