@@ -37,11 +37,11 @@ def child(command: Sequence[str], log: Path | None = None, **options: object) ->
             yield process
         finally:
             if process.poll() is None:
-                _end(process.pid)
+                end_family(process.pid)
                 process.wait()
 
 
-def _end(root: int) -> None:
+def end_family(root: int) -> None:
     """End a process and all below it: ``swift`` and others wait for one of their own, and would leave it alone."""
     processes = family(root)
     for end in (psutil.Process.terminate, psutil.Process.kill):
@@ -76,5 +76,5 @@ def run_apart(function: Callable[Args, Returned], *args: Args.args, **kwargs: Ar
         except BaseException:
             for process in multiprocessing.active_children():
                 if process.pid is not None:
-                    _end(process.pid)
+                    end_family(process.pid)
             raise
