@@ -19,8 +19,6 @@ settings.load_profile("sap2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # a job in the background starts with Ctrl-C ignored, and so would the commands that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("sap2", deadline=None)  # a busy machine is no fault
-settings.load_profile("sap2")
 
 
 def pytest_collection_finish(session):
