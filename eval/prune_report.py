@@ -106,7 +106,9 @@ def limits(folders: Sequence[Path], arms: Sequence[Arm]) -> list[str]:
             for folder in folders
         ]
         mean = np.mean(of_seeds)
-        lines.append(f"{arm.terms}: who hears all and guesses between homophones has a B-WER of {mean:.1f}")
+        lines.append(
+            f"{arm.terms}: a listener who has to guess between homophones only would have a B-WER of {mean:.1f}"
+        )
     return lines
 
 
