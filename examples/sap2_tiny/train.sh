@@ -9,7 +9,7 @@ NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
-TOWER=${TOWER:-8900} NOISY=${NOISY:-1400} # steps with noise
+TOWER=${TOWER:-13900} NOISY=${NOISY:-1400} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 whole=(--tuner_type full --freeze_llm false --freeze_vit false --freeze_aligner false)
