@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -24,3 +26,13 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
+
+
+def names_left(pids: Iterable[int], seconds: float, part: str = "") -> list[str]:
+    """Names of the processes that have not ended after so many seconds; of those whose name has ``part``."""
+    pids, deadline = list(pids), time.monotonic() + seconds
+    while True:
+        left = [name for name in map(name_of, pids) if name and part in name]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.2)

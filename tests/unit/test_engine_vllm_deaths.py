@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import name_of, offspring
+from processes import name_of, names_left, offspring
 from talk_rows import utterances_of_talks
 
 from sap2.pipeline.run import PipelineOptions, run_pipeline
@@ -107,10 +107,7 @@ def test_a_killed_engine_process_is_one_line_and_the_run_goes_on(talks, tmp_path
 
 
 def check_nothing_left(pids):
-    deadline = time.monotonic() + 60
-    while any("VLLM::" in name_of(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not [pid for pid in pids if "VLLM::" in name_of(pid)]
+    assert not names_left(pids, 60, "VLLM::")
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL"])

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import ray_decoders
 from pipeline_rows import prune_row, write_jsonl
-from processes import name_of, offspring
+from processes import name_of, names_left, offspring
 
 from sap2.errors import EngineError, InputError
 from sap2.pipeline import ray_run
@@ -91,10 +91,7 @@ def check_same(options, one):
 
 
 def wait_for_end(pids):
-    deadline = time.monotonic() + 240
-    while any(map(name_of, pids)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not [name_of(pid) for pid in pids if name_of(pid)]
+    assert not names_left(pids, 240)
 
 
 def listening(pids):
