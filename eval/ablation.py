@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this fo
 
 from ablation_arms import TASK_SHARES, Arm, all_arms, decoded_file, model_name
 from ablation_report import read_counts, write_counts, write_report
-from children import end_family
+from children import end_families
 
 from sap2.commands.shared import Parser, positive, run_parser
 from sap2.data.build_asr import build_asr
@@ -146,8 +146,7 @@ class Commands:
         """End those that run, and begin no other."""
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                end_family(process.pid)
+            end_families(process.pid for process in self._running)
 
 
 def train(settings: Settings, arm: Arm, task: str, seed: int, commands: Commands) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -37,13 +37,13 @@ def child(command: Sequence[str], log: Path | None = None, **options: object) ->
             yield process
         finally:
             if process.poll() is None:
-                end_family(process.pid)
+                end_families([process.pid])
                 process.wait()
 
 
-def end_family(root: int) -> None:
-    """End a process and all below it: ``swift`` and others wait for one of their own, and would leave it alone."""
-    processes = family(root)
+def end_families(roots: Iterable[int]) -> None:
+    """End processes and all below them: ``swift`` and others wait for one of their own, and would leave it alone."""
+    processes = [process for root in roots for process in family(root)]
     for end in (psutil.Process.terminate, psutil.Process.kill):
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -74,7 +74,5 @@ def run_apart(function: Callable[Args, Returned], *args: Args.args, **kwargs: Ar
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BaseException:
-            for process in multiprocessing.active_children():
-                if process.pid is not None:
-                    end_family(process.pid)
+            end_families(process.pid for process in multiprocessing.active_children() if process.pid is not None)
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,9 +9,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-import psutil
 import pytest
 from children import child, run_apart
+from processes import names_left
 
 EVAL = Path(__file__).resolve().parents[2] / "eval"
 PATIENCE = 60
@@ -25,19 +24,13 @@ def line_of(log: Path, process: subprocess.Popen) -> str:
     return log.read_text()
 
 
-def gone(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait(PATIENCE)
-    return not psutil.pid_exists(pid)
-
-
 def test_a_command_and_what_it_started_end_with_the_block(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(KeyboardInterrupt), child([sys.executable, "-c", WAITING], log, stdin=-1) as process:
         below = int(line_of(log, process))
         raise KeyboardInterrupt
     assert process.returncode == -signal.SIGTERM
-    assert gone(below)
+    assert not names_left([below], PATIENCE)
 
 
 def test_a_command_that_has_ended_keeps_its_code(tmp_path):
@@ -78,4 +71,4 @@ def test_a_bench_that_is_terminated_leaves_no_process(tmp_path):
             assert process.poll() is None, (tmp_path / "log").read_text()
         process.terminate()
         assert process.wait(PATIENCE) == 128 + signal.SIGTERM
-    assert gone(int((tmp_path / "pid").read_text()))
+    assert not names_left([int((tmp_path / "pid").read_text())], PATIENCE)
