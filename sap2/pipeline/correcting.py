@@ -30,7 +30,7 @@ from sap2.pipeline.types import Correction
 from sap2.pipeline.utterances import Utterance
 from sap2.pipeline.words import Place, find_words
 from sap2.pruning import SURE
-from sap2.pruning.spoken import single_consonants, spoken_forms
+from sap2.pruning.spoken import as_heard, spoken_forms
 from sap2.pruning.spotting import RankedKeyword
 from sap2.spelling import Writing, find_keywords, letters_of
 from sap2.text import keep_results
@@ -205,7 +205,7 @@ def _hear(log_probs: Tensor, text: str, places: Sequence[Place], keyword: str) -
 @keep_results
 def _forms(written: str) -> tuple[str, ...]:
     """Ways in which something written is said."""
-    return tuple(dict.fromkeys([written, single_consonants(written), *spoken_forms(written)]))
+    return tuple(dict.fromkeys([written, as_heard(written), *spoken_forms(written)]))
 
 
 def transcript_log_probs(log_probs: Tensor, texts: Sequence[str]) -> Tensor:

@@ -24,7 +24,7 @@ import numpy as np
 from sap2.errors import InputError
 from sap2.model.search import Trie, build_trie
 from sap2.model.spotter import LONGEST_KEYWORD, SPACE, keyword_symbols, pad_spellings, spelling
-from sap2.pruning.spoken import single_consonants, spoken_forms
+from sap2.pruning.spoken import as_heard, spoken_forms
 from sap2.text import clean_keyword
 
 _WEIGHT = re.compile(r"\s:(\S+)$")
@@ -84,8 +84,8 @@ class TermBank:
         as_written = [len(of_term) for of_term in forms.values()]
         for of_term in forms.values():
             for form in [*of_term.values()]:
-                single = single_consonants(form)
-                of_term.setdefault(keyword_symbols(single), single)
+                heard = as_heard(form)
+                of_term.setdefault(keyword_symbols(heard), heard)
         counts = [len(of_term) for of_term in forms.values()]
         flat = [form for of_term in forms.values() for form in of_term.values()]
         self.forms = flat

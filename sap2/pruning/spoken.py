@@ -26,6 +26,8 @@ _QUICK = re.compile(rf"[\d{re.escape(''.join(_SIGNS))}]|[A-Z]{{2}}|\w\.\w|\b[b-d
 _LONGEST_ACRONYM = 5
 _DOUBLED = re.compile(r"(?<=[^\W\d_b-df-hj-np-tv-xz])([b-df-hj-np-tv-xz])\1(?!\1)", re.IGNORECASE)
 """A doubled consonant after a vowel, and no acronym such as CNN."""
+_SILENT = re.compile(r"\b(?:[Kk](?=n)|[Gg](?=n)|[Pp](?=[nst])|[Ww](?=r))(?=[nrst][aeiouy][^\W\d_])")
+"""A first letter that English does not say: Knight, gnome, psalm, Wright; no acronym, and nothing that has three letters."""
 _CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]+")
 _YEARS = range(1100, 2100)
 _LONGEST_NUMBER = 15
@@ -49,16 +51,19 @@ def spoken_forms(term: str) -> list[str]:
     return list(found)
 
 
-def single_consonants(form: str) -> str:
-    """The form with its doubled consonants written once, as they sound.
+def as_heard(form: str) -> str:
+    """The form without letters that are not heard: doubled consonants are written once, and silent first letters of
+    English are left out.
 
-    A spotter hears letters, and of "Matisse" and "Matise" it hears the same. What it was taught to write for such a
-    sound depends on the words of its training.
+    A spotter hears letters, and of "Matisse" and "Matise", of "Wright" and "right" it hears the same. What it was
+    taught to write for such a sound depends on the words of its training.
 
-    >>> single_consonants("Otto Weelloon")
+    >>> as_heard("Otto Weelloon")
     'Oto Weeloon'
+    >>> as_heard("Knight")
+    'night'
     """
-    return _DOUBLED.sub(r"\1", form)
+    return _DOUBLED.sub(r"\1", _SILENT.sub("", form))
 
 
 def _ways(match: re.Match[str]) -> list[str]:

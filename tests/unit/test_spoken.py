@@ -8,7 +8,7 @@ import torch
 from sap2.model.spotter import SYMBOLS, keyword_symbols, spelled_frames, spelling
 from sap2.pruning.bank import Term, TermBank
 from sap2.pruning.calibration import Calibration
-from sap2.pruning.spoken import MOST, single_consonants, spoken_forms
+from sap2.pruning.spoken import MOST, as_heard, spoken_forms
 from sap2.pruning.spotting import rank_spotted
 
 
@@ -61,7 +61,7 @@ def test_how_a_term_is_said(term, forms):
     ],
 )
 def test_doubled_consonants_are_heard_once(form, once):
-    assert single_consonants(form) == once
+    assert as_heard(form) == once
 
 
 def test_a_term_of_many_parts_has_few_forms():
