@@ -39,6 +39,9 @@ ALIKE = 0.4
 """Likeness of what is written and the keyword, letter by letter, from which it may be the keyword."""
 AGAINST = 8.0
 """Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
+UNLIKE = 0.0
+"""Nats by which the spotter must hear the keyword better, where what is written is not like it, or is another keyword that
+stands elsewhere as well."""
 ENDING = 1.0
 """The same where what is written is the keyword with an ending: "transformers" is no error for "transformer"."""
 LIKELIER = 1.0
@@ -121,18 +124,32 @@ def find_misspellings(
         told: the keywords that stage two was told.
         common: words that are never replaced, lower case.
     """
-    taken = [Place(one.start, one.end) for one in find_keywords(text, told)]
+    standing = list(find_keywords(text, told))
+    times = Counter(one.keyword for one in standing)
+    taken = [Place(one.start, one.end) for one in standing]
+    repeated = {Place(one.start, one.end): one.keyword for one in standing if times[one.keyword] > 1}
     found: list[Correction] = []
     for keyword, probability in missing:
-        candidates = _hear(log_probs, text, _places(text, keyword, taken, common), keyword)
-        best = max(candidates, key=lambda one: one.gain, default=None)
+        places = [*_places(text, keyword, taken, common), *repeated]
+        candidates = _hear(log_probs, text, places, keyword)
+        fitting = [one for one in candidates if one.gain >= _least(text, one.place, keyword, repeated)]
+        best = max(fitting, key=lambda one: one.gain, default=None)
         if best is None:
             continue
-        written = text[best.place.start : best.place.end]
-        if best.gain >= -(ENDING if _has_ending(written, keyword) else AGAINST):
-            taken.append(best.place)
-            found.append(Correction(*best.place, written, keyword, probability))
+        if best.place in repeated:
+            stays = repeated[best.place]
+            repeated = {place: one for place, one in repeated.items() if one != stays}
+        taken.append(best.place)
+        found.append(Correction(*best.place, text[best.place.start : best.place.end], keyword, probability))
     return sorted(found)
+
+
+def _least(text: str, place: Place, keyword: str, repeated: Collection[Place]) -> float:
+    """The gain from which a keyword takes a place."""
+    written = text[place.start : place.end]
+    if place in repeated or _likeness(written, keyword) < ALIKE:
+        return UNLIKE
+    return -ENDING if _has_ending(written, keyword) else -AGAINST
 
 
 def _has_ending(written: str, keyword: str) -> bool:
@@ -165,7 +182,7 @@ def _places(text: str, keyword: str, taken: Sequence[Place], common: Collection[
                 if possessive and not _POSSESSIVE.search(keyword):
                     place = Place(place.start, place.end - len(possessive[0]))
                 likeness = _likeness(text[place.start : place.end], keyword)
-                alike += [(likeness, place)] if likeness >= ALIKE else []
+                alike.append((likeness, place))
     return [place for _, place in sorted(alike, key=lambda one: -one[0])[:PLACES]]
 
 

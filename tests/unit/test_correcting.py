@@ -133,6 +133,30 @@ def test_a_doubled_consonant_that_nobody_hears_is_written():
     assert corrected("beeloony works", "Beelloony", said="beeloony works", doubt=20.0) == "Beelloony works"
 
 
+def test_a_silent_letter_that_nobody_hears_is_written():
+    assert corrected("from nebin to here", "knebin", doubt=20.0) == "from knebin to here"
+
+
+def test_nothing_like_it_gives_way_where_the_keyword_is_heard_better():
+    written, said = "from fitus to kleermett today", "from fitus to mortadel today"
+    assert corrected(written, "mortadel", said=said) == said
+    assert corrected(written, "mortadel", said=written) == written
+    # not a common word, even so
+    assert corrected("from fitus to water today", "mortadel", said=said) == "from fitus to water today"
+
+
+def test_of_a_keyword_that_is_written_twice_one_gives_way_to_what_is_heard():
+    written, right = "the method of gailvan is near gailvan", "the method of gailvan is near fitus"
+    assert corrected(written, "fitus", said=right, told=["gailvan", "fitus"]) == right
+    assert corrected(written, "fitus", said=written, told=["gailvan", "fitus"]) == written
+    # the other one stays, whatever else is missing
+    told = ["gailvan", "fitus", "mortadel"]
+    assert corrected(written, "fitus", "mortadel", said="the method of mortadel is near fitus", told=told) in (
+        "the method of gailvan is near fitus",
+        "the method of mortadel is near gailvan",
+    )
+
+
 def test_a_transcript_that_does_not_fit_into_the_speech_stays():
     missing = [RankedKeyword("gailvan", 0.99)]
     text = "please look at bailvan here"
