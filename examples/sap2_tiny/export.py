@@ -4,7 +4,8 @@
     python examples/sap2_tiny/export.py runs/sap2-tiny/asr/checkpoint-330 sap2/checkpoints/sap2-tiny-asr
 
 A whole model becomes a plain Qwen2-Audio, without settings of the pooling (float32 when loaded: CPUs are slow in
-bfloat16); an adapter keeps its settings and names ``sap2-tiny`` as its base.
+bfloat16); an adapter keeps its settings and names ``sap2-tiny`` as its base. Of several adapters, which began as the
+same one, the mean of their weights is written, with the settings of the first.
 """
 
 from __future__ import annotations
@@ -57,13 +58,27 @@ def export_model(checkpoint: Path, folder: Path) -> None:
         write_checkpoint(new, processor, model, _half(weights))
 
 
-def export_adapter(checkpoint: Path, folder: Path) -> None:
-    """Write an adapter with what decoding needs of its arguments."""
+def export_adapters(checkpoints: Sequence[Path], folder: Path) -> None:
+    """Write an adapter, or the mean of several, with what decoding needs of its arguments.
+
+    Raises:
+        InputError: one of them is no adapter, or has other tensors than the first.
+    """
+    for path in checkpoints:
+        if not (path / "adapter_config.json").is_file():
+            raise InputError(f"{path} is no adapter; allowed: one checkpoint, or several adapters")
+    adapters = [load_file(path / "adapter_model.safetensors") for path in checkpoints]
+    shapes = [{name: tensor.shape for name, tensor in adapter.items()} for adapter in adapters]
+    for path, shape in zip(checkpoints, shapes, strict=True):
+        if shape != shapes[0]:
+            raise InputError(f"{path} has other tensors than {checkpoints[0]}")
+    mean = {name: torch.stack([one[name].float() for one in adapters]).mean(0) for name in adapters[0]}
+    checkpoint = checkpoints[0]
     config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
     arguments = json.loads((checkpoint / "args.json").read_text(encoding="utf-8"))
     kept = {"model": BASE, **{name: arguments[name] for name in KEPT_ARGUMENTS if arguments.get(name) is not None}}
     with atomic_folder(folder, "adapter_config.json", overwrite=True) as new:
-        write_weights(new / "adapter_model.safetensors", _half(load_file(checkpoint / "adapter_model.safetensors")))
+        write_weights(new / "adapter_model.safetensors", _half(mean))
         _write(new / "adapter_config.json", {**config, "base_model_name_or_path": BASE})
         _write(new / "args.json", kept)
 
@@ -79,7 +94,9 @@ def _write(path: Path, content: dict) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = Parser(prog="export.py", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="of swift sft: a whole model or an adapter")
+    parser.add_argument(
+        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="of swift sft: a whole model, or adapters"
+    )
     parser.add_argument("folder", type=Path, help="is replaced")
     parser.set_defaults(run=run)
     return run_parser(parser, argv)
@@ -87,8 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line asks for."""
-    export = export_adapter if (args.checkpoint / "adapter_config.json").is_file() else export_model
-    export(args.checkpoint, args.folder)
+    first, *more = args.checkpoints
+    if more or (first / "adapter_config.json").is_file():
+        export_adapters(args.checkpoints, args.folder)
+    else:
+        export_model(first, args.folder)
     size = sum(path.stat().st_size for path in args.folder.iterdir())
     print(f"{args.folder}: {size / 1e6:.2f} MB")
 

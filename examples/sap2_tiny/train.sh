@@ -9,7 +9,7 @@ NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
-TOWER=${TOWER:-13900} NOISY=${NOISY:-1400} # steps with noise
+TOWER=${TOWER:-13900} NOISY=${NOISY:-1400} FINAL=${FINAL:-1400} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 whole=(--tuner_type full --freeze_llm false --freeze_vit false --freeze_aligner false)
@@ -64,11 +64,12 @@ calibrate() { # ADAPTER [MODEL]; probabilities, on talks that were not trained o
         --term-bank "$RUN/dev-bank.txt"
 }
 calibrate "$RUN/spotter"
-picked() { # NAME STAGES SEED FLAGS…: rows with what the spotter picks
+EARS=$RUN/sap2-tiny SPOTTER=$RUN/spotter
+picked() { # NAME ROWS STAGES SEED FLAGS…: rows with what the spotter picks
     [ -f "$RUN/$1.rows.jsonl" ] && return
     python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows "$2" --block 12 --stages "$3" --tasks asr=1 \
         --seed "$4" --output "$RUN/$1.jsonl"
-    sap2 pipeline --model "$RUN/sap2-tiny" --asr-adapter "$RUN/spotter" --stages prune --pruner spot --prune-threshold 0.03 \
+    sap2 pipeline --model "$EARS" --asr-adapter "$SPOTTER" --stages prune --pruner spot --prune-threshold 0.03 \
         --val-dataset "$RUN/$1.jsonl" --result-path "$RUN/$1.picked.jsonl" "${@:5}"
     python -m data_tools.extract_predicted_keywords "$RUN/$1.picked.jsonl" "$RUN/$1.jsonl" --output "$RUN/$1.rows.jsonl"
 }
@@ -111,5 +112,30 @@ fi
     "$RUN/sap2-tiny-asr-noise" --adapter "$RUN/noise-reader" --steps "$AGAIN" --noise
 calibrate "$RUN/sap2-tiny-asr-noise" "$RUN/sap2-tiny-noise"
 
-say "7. talks that nobody heard"
-MODEL=$RUN/sap2-tiny-noise PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-noise bash examples/sap2_tiny/test.sh
+say "7. stage two once more, on other rows and through this tower: two runs, one from the first and one from their mean"
+EARS=$RUN/sap2-tiny-noise SPOTTER=$RUN/sap2-tiny-asr-noise
+picked last-near 6000 0.5:8-64,0.5:64-500 17
+picked last-wide 4800 1:8-64 18 --term-bank "$RUN/bank.txt"
+[ -f "$RUN/last-whole.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 3000 --block 12 \
+    --stages 0.7:4-64,0.3:64-500 --tasks asr=0.6,plain=0.4 --seed 19 --output "$RUN/last-whole.jsonl"
+[ -f "$RUN/last-voices.jsonl" ] || python -m data_tools.build_curriculum "$RUN/voices-train-25.jsonl" --rows 3000 --block 12 \
+    --stages 0.7:1-16,0.3:16-64 --tasks asr=0.8,plain=0.2 --seed 20 --output "$RUN/last-voices.jsonl"
+last() { # NAME SEED ADAPTER DISTANCES KINDS SHARE
+    train "$1" "$FINAL" --model "$EARS" --adapters "$3" "${lora[@]}" --sap_window_size "$WINDOW" --sap_pooling salience \
+        --sap_min_positions 64 --dataset "$RUN/last-near.rows.jsonl" "$RUN/last-wide.rows.jsonl" "$RUN/last-whole.jsonl" \
+        "$RUN/last-voices.jsonl" --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 \
+        --warmup_ratio 0.05 --lr_scheduler_type cosine --seed "$2" --sap_noise "$4" --sap_noise_kinds "$5" --sap_noise_share "$6"
+}
+mean() { # NAME RUN…: of their adapters
+    [ -d "$RUN/$1" ] || python examples/sap2_tiny/export.py "${@:2}" "$RUN/$1"
+}
+last last-1 11 "$SPOTTER" 3:20 noise,babble,hum,room 0.7
+last last-2 12 "$SPOTTER" 3:15 noise,babble,room 0.8
+mean last-mean "$RUN/last-1/checkpoint-$FINAL" "$RUN/last-2/checkpoint-$FINAL"
+last last-3 13 "$RUN/last-1/checkpoint-$FINAL" 3:20 noise,babble,hum,room 0.7
+last last-4 14 "$RUN/last-mean" 3:20 noise,babble,hum,room 0.7
+mean sap2-tiny-asr-last "$RUN/last-3/checkpoint-$FINAL" "$RUN/last-4/checkpoint-$FINAL"
+calibrate "$RUN/sap2-tiny-asr-last" "$EARS"
+
+say "8. talks that nobody heard"
+MODEL=$EARS PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-last bash examples/sap2_tiny/test.sh

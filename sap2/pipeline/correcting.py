@@ -3,7 +3,8 @@
 Stage two is told a keyword and still writes "bailvan" for "gailvan", the more often the louder the noise is. The
 spotter may be all but sure of the keyword meanwhile. Where it is, where the keyword stands nowhere in the transcript,
 and where something is written instead that is spelled much like it, the keyword takes its place, if the speech does not
-speak against it: both transcripts are laid over what the spotter hears (CTC, the sum over all paths).
+speak against it: both transcripts are laid over what the spotter hears (CTC, the sum over all paths). Where the speech
+speaks for it, it also takes the place of what is not like it, and of another keyword that is written twice.
 
 Beside a bank, stage two may also be told a keyword of the slides and a term of the bank that sounds the same, and write
 the latter. Then the keyword is written, where the spotter finds it likelier.
@@ -40,8 +41,8 @@ ALIKE = 0.4
 AGAINST = 8.0
 """Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
 UNLIKE = 0.0
-"""Nats by which the spotter must hear the keyword better, where what is written is not like it, or is another keyword that
-stands elsewhere as well."""
+"""Nats by which the spotter must hear the keyword better, where what is written is not like it, or is another keyword
+that stands elsewhere as well."""
 ENDING = 1.0
 """The same where what is written is the keyword with an ending: "transformers" is no error for "transformer"."""
 LIKELIER = 1.0

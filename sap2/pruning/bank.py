@@ -6,9 +6,9 @@ A line of a bank is a term, with other ways to say it and a weight where they ar
     Kubernetes
 
 The term is looked for as it is written, as it is said where it has digits, capitals or signs
-(:mod:`sap2.pruning.spoken`), and in each of its other forms; each of these also with doubled consonants written once.
-What is found is the term as it is written. A weight of 2 makes a term twice as likely as one without (its odds), 0.5
-half as likely.
+(:mod:`sap2.pruning.spoken`), and in each of its other forms; each of these also without letters that are not heard
+(doubled consonants, silent first letters). What is found is the term as it is written. A weight of 2 makes a term twice
+as likely as one without (its odds), 0.5 half as likely.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class TermBank:
         terms: (K) as they are written, clean.
         log_weights: (K,) float32.
         owners: (F,) int64, the term of each of the F forms.
-        forms: (F) what is looked for: the terms themselves, their other forms, and these with single consonants.
+        forms: (F) what is looked for: the terms themselves, their other forms, and these without letters that are not
+            heard.
         by_ear: (F,) bool, True of the last of these: only who hears letters looks for them.
         letters: (F,) int64, letters of each form's spelling.
         trie: of the forms (:func:`sap2.model.search.build_trie`, one audio).

@@ -27,7 +27,8 @@ _LONGEST_ACRONYM = 5
 _DOUBLED = re.compile(r"(?<=[^\W\d_b-df-hj-np-tv-xz])([b-df-hj-np-tv-xz])\1(?!\1)", re.IGNORECASE)
 """A doubled consonant after a vowel, and no acronym such as CNN."""
 _SILENT = re.compile(r"\b(?:[Kk](?=n)|[Gg](?=n)|[Pp](?=[nst])|[Ww](?=r))(?=[nrst][aeiouy][^\W\d_])")
-"""A first letter that English does not say: Knight, gnome, psalm, Wright; no acronym, and nothing that has three letters."""
+"""A first letter that English does not say (Knight, gnome, psalm, Wright); in no acronym, and in no word of three
+letters."""
 _CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]+")
 _YEARS = range(1100, 2100)
 _LONGEST_NUMBER = 15

@@ -21,8 +21,8 @@ from sap2.text import keep_list_results
 RANKED = 50
 """Terms of a ranking at most: what comes later is not said."""
 BY_EAR = 2.0
-"""What a form costs that has single consonants where the term has doubled ones, in nats: of two terms that differ in
-that alone, the one is likelier that is written as it is heard."""
+"""What a form costs that lacks letters of the term that are not heard, in nats: of two terms that differ in these
+alone, the one is likelier that is written as it is heard."""
 
 
 class RankedKeyword(NamedTuple):

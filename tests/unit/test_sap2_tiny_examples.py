@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sap2.rowfiles import write_rows
 from sap2.shipped import resolve_name
@@ -66,3 +66,29 @@ def test_the_spotter_alone_learns(examples, utterances, tmp_path, noise):
     names = changed(ADAPTER / "adapter_model.safetensors", tmp_path / "adapter" / "adapter_model.safetensors")
     assert names and all(".spotter." in name for name in names)
     assert "around" in json.dumps(json.loads((tmp_path / "adapter" / "adapter_config.json").read_text()))
+
+
+def adapter(folder: Path, **tensors: float) -> Path:
+    folder.mkdir()
+    save_file({name: torch.full((2,), value) for name, value in tensors.items()}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"r": 8, "base_model_name_or_path": "elsewhere"}')
+    (folder / "args.json").write_text('{"model_type": "sap_qwen2_audio", "output_dir": "of this machine"}')
+    return folder
+
+
+def test_the_mean_of_adapters_is_exported(examples, tmp_path, capsys):
+    import export
+
+    first, second = adapter(tmp_path / "1", a=1.0, b=0.5), adapter(tmp_path / "2", a=2.0, b=0.5)
+    assert export.main([str(first), str(second), str(tmp_path / "mean")]) == 0
+    mean = load_file(tmp_path / "mean" / "adapter_model.safetensors")
+    assert mean["a"].tolist() == [1.5, 1.5] and mean["b"].tolist() == [0.5, 0.5] and mean["a"].dtype == torch.bfloat16
+    assert json.loads((tmp_path / "mean" / "adapter_config.json").read_text())["base_model_name_or_path"] == "sap2-tiny"
+    assert "of this machine" not in (tmp_path / "mean" / "args.json").read_text()
+
+    other = adapter(tmp_path / "3", a=1.0)
+    assert export.main([str(first), str(other), str(tmp_path / "no")]) == 2
+    assert f"{other} has other tensors than {first}" in capsys.readouterr().err
+    assert export.main([str(first), str(MODEL), str(tmp_path / "no")]) == 2
+    assert f"{MODEL} is no adapter" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
