@@ -58,6 +58,7 @@ class Settings:
     noise_dir: str | None
     batch_size: int
     differences: tuple[tuple[str, str], ...] = ()
+    seed: int = NoiseOptions.seed
 
 
 def conditions(settings: Settings) -> list[Condition]:
@@ -99,7 +100,8 @@ def prepare(settings: Settings) -> list[Row]:
     pool = sorted({keyword for row in rows for keyword in row["keywords"]})
     for condition in conditions(settings):
         disturb = _disturber(settings, condition, voices)
-        made = [{**row, "audio": str(_noisy_file(settings.output, condition, row, disturb))} for row in rows]
+        folder = settings.output / f"audio.{settings.seed}" / condition.name
+        made = [{**row, "audio": str(_noisy_file(folder, row, disturb))} for row in rows]
         write_rows(settings.output / f"{condition.name}.own.jsonl", made)
         write_rows(settings.output / f"{condition.name}.long.jsonl", [_longer(row, pool) for row in made])
     return rows
@@ -109,16 +111,16 @@ def _disturber(settings: Settings, condition: Condition, voices: Utterances) -> 
     if condition == CLEAN:
         return None
     distance = Distance(*[float(condition.distance or 0)] * 2)
-    options = NoiseOptions(distance, (condition.kind,), 1.0, settings.noise_dir)
+    options = NoiseOptions(distance, (condition.kind,), 1.0, settings.noise_dir, seed=settings.seed)
     return Disturber(options, SAMPLING_RATE, voices)
 
 
-def _noisy_file(output: Path, condition: Condition, row: Row, disturb: Disturber | None) -> Path:
+def _noisy_file(folder: Path, row: Row, disturb: Disturber | None) -> Path:
     if disturb is None:
         return Path(row["audio"]).absolute()
     import soundfile
 
-    path = (output / "audio" / condition.name / f"{row['id']}.flac").absolute()
+    path = (folder / f"{row['id']}.flac").absolute()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "wb") as stream:
@@ -198,6 +200,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="default: all")
     parser.add_argument("--per-talk", type=positive, default=10, metavar="N", help="utterances (default: %(default)s)")
     parser.add_argument("--noise-dir", metavar="DIR", help="recordings of noise, in MUSAN's layout or any other")
+    parser.add_argument(
+        "--seed", type=int, default=NoiseOptions.seed, metavar="N", help="of the noise (default: %(default)s)"
+    )
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="default: %(default)s")
 
 
@@ -228,6 +233,7 @@ def run(args: argparse.Namespace) -> None:
         args.noise_dir,
         args.batch_size,
         parse_differences(args.differences, adapters),
+        args.seed,
     )
     settings.output.mkdir(parents=True, exist_ok=True)
     rows = prepare(settings)

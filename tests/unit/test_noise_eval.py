@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def test_the_audio_of_a_condition(utterances, tmp_path, wavs):
     made = Path(own[1]["audio"]).stat().st_mtime_ns
     noise.prepare(chosen)
     assert Path(own[1]["audio"]).stat().st_mtime_ns == made, "what is there is not made again"
+    noise.prepare(dataclasses.replace(chosen, seed=1))
+    other = soundfile.read(next(read_rows(tmp_path / "out" / "noise-10.own.jsonl"))[1]["audio"])[0]
+    assert not np.array_equal(other, soundfile.read(own[0]["audio"])[0]), "another seed is other noise"
     long = [row for _, row in read_rows(tmp_path / "out" / "clean.long.jsonl")]
     assert {"sk", "tk", "wozniak"} == set(long[0]["keywords"]) and long[0]["audio"] == wavs[0]
 
