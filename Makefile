@@ -1,6 +1,6 @@
 # make quickstart   install, make a tiny model and synthetic talks, train, decode, score (CPU, under 10 minutes)
 # make demo         install, and start the server with sap2-tiny at http://127.0.0.1:8000/
-# make test         install and run the tests that need no GPU, but for the slow ones
+# make test         install and run the tests that need no GPU, but for the slow ones (WORKERS=2 processes; 0: one after the other)
 # make test-slow    the recipes from end to end, recordings of hours, damaged files by the thousand
 # make test-unit    only the quick ones
 # make test-transformers   the model's tests with the newest transformers that pyproject.toml allows
@@ -8,12 +8,14 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+WORKERS ?= 2
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 # Byte code is made for the modules that are imported (WARM_UP), not for all of torch; without any, each of the many
 # starts of ms-swift would compile for half a minute.
 unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := $(VENV)/bin/python -c "import av, deepspeed, peft, sap2.model.processing, swift.pipelines, swift.trainers"
+PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: quickstart demo test test-slow test-unit test-transformers lint wheel clean
@@ -27,13 +29,13 @@ demo: $(VENV)/.demo
 	    --max-segment-seconds 3 --port $(PORT)
 
 test: $(VENV)/.dev
-	$(VENV)/bin/pytest -m "not gpu and not slow"
+	$(PYTEST) -m "not gpu and not slow"
 
 test-slow: $(VENV)/.dev
-	$(VENV)/bin/pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 test-unit: $(VENV)/.dev
-	$(VENV)/bin/pytest
+	$(PYTEST)
 
 # An environment that has transformers of its own and everything else from the first one
 NEWEST := build/transformers-5.24.0

@@ -17,8 +17,20 @@ settings.register_profile("sap2", deadline=None, derandomize=True)
 settings.load_profile("sap2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# one of pytest-xdist's processes: torchrun has one port that it takes by itself, and each shall have its own
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.setdefault("MASTER_PORT", str(29_500 + int(worker.removeprefix("gw"))))
 # a job in the background starts with Ctrl-C ignored, and so would the commands that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Among several processes: what needs the trained adapter, which takes minutes to make, is run by one of them, and
+    any other file as a whole, for the sake of its fixtures."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = "trained" if "trained" in getattr(item, "fixturenames", ()) else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session):
