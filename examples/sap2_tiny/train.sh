@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How sap2-tiny was made, from nothing: talks, a curriculum, and the two LoRA stages. Two CPU cores take about four hours
+# How sap2-tiny was made, from nothing: talks, a curriculum, and the two LoRA stages. Two CPU cores take about five hours
 # (NPROC=1 and a GPU minutes); a run that was stopped goes on where it was. Everything lands in $RUN.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
