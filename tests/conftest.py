@@ -24,6 +24,7 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(config, items):
     """Among several processes: what needs the trained adapter, which takes minutes to make, is run by one of them, and
     any other file as a whole, for the sake of its fixtures."""
