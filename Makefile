@@ -15,7 +15,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 # starts of ms-swift would compile for half a minute.
 unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := $(VENV)/bin/python -c "import av, deepspeed, peft, sap2.model.processing, swift.pipelines, swift.trainers"
-PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
+PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadfile
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: quickstart demo test test-slow test-unit test-transformers lint wheel clean

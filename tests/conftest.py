@@ -24,16 +24,6 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(config, items):
-    """Among several processes: what needs the trained adapter, which takes minutes to make, is run by one of them, and
-    any other file as a whole, for the sake of its fixtures."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = "trained" if "trained" in getattr(item, "fixturenames", ()) else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_collection_finish(session):
     """Tensors of a few numbers are slower on two threads, and much slower where others use the machine."""
     if "torch" in sys.modules:
