@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -17,11 +19,22 @@ settings.register_profile("sap2", deadline=None, derandomize=True)
 settings.load_profile("sap2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# one of pytest-xdist's processes: torchrun has one port that it takes by itself, and each shall have its own
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    os.environ.setdefault("MASTER_PORT", str(29_500 + int(worker.removeprefix("gw"))))
 # a job in the background starts with Ctrl-C ignored, and so would the commands that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _free_port(first: int) -> int:
+    """The first port from ``first`` on that nobody has, below those that the system deals out."""
+    for port in range(first, first + 50):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    return first
+
+
+# torchrun takes port 29500 by itself, which another run may have; each process of pytest-xdist has one of its own
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["MASTER_PORT"] = str(_free_port(29_500 + 50 * WORKER))
 
 
 def pytest_collection_finish(session):
