@@ -32,7 +32,7 @@ def _free_port(first: int) -> int:
     return first
 
 
-# torchrun takes port 29500 by itself, which another run may have; each process of pytest-xdist has one of its own
+# ms-swift opens port 29500 by itself, in this process too; each process of pytest-xdist shall have one of its own
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ["MASTER_PORT"] = str(_free_port(29_500 + 50 * WORKER))
 

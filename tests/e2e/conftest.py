@@ -10,10 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from serving import free_port
 
 from sap2.shipped import resolve_name
 
 STEPS = 8
+RANK_OF_THIS_PROCESS = {
+    "NPROC_PER_NODE",
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+}
 SWIFT = Path(sys.executable).with_name("swift")
 
 
@@ -24,8 +33,9 @@ def pytest_collection_modifyitems(items):
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a swift command: this one's programs first, as if activated; offline, one thread, no GPU."""
-    clean = {name: value for name, value in os.environ.items() if name not in {"NPROC_PER_NODE", "SAP2_AUTOLOAD"}}
+    """The environment of a swift command: this one's programs first, as if activated; offline, one thread, no GPU; and
+    nothing of the process group that ms-swift made in this process for some other test."""
+    clean = {name: value for name, value in os.environ.items() if name not in {*RANK_OF_THIS_PROCESS, "SAP2_AUTOLOAD"}}
     fixed = {
         # DeepSpeed compiles with the ninja that it finds; two versions of it would compile anew each time
         "PATH": os.pathsep.join([str(SWIFT.parent), os.environ.get("PATH", "")]),
@@ -34,6 +44,7 @@ def environment(**variables: str) -> dict[str, str]:
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         "TOKENIZERS_PARALLELISM": "false",
+        "MASTER_PORT": str(free_port()),  # another process of pytest may be training as well
     }
     return {**clean, **fixed, **variables}
 
