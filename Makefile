@@ -32,7 +32,7 @@ test: $(VENV)/.dev
 	$(PYTEST) -m "not gpu and not slow"
 
 test-slow: $(VENV)/.dev
-	$(PYTEST) -m "slow and not gpu"
+	$(VENV)/bin/pytest -m "slow and not gpu"
 
 test-unit: $(VENV)/.dev
 	$(PYTEST)

@@ -42,6 +42,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     descriptor = _descriptor(path)
     with naming_errors(path):
         if os.fspath(path) == STDOUT:
+            sys.stdout.flush()  # what was printed before comes first, whatever is written to the bytes below
             yield sys.stdout.buffer if "b" in mode else sys.stdout
             sys.stdout.flush()
         elif descriptor is not None:

@@ -19,6 +19,8 @@ settings.register_profile("sap2", deadline=None, derandomize=True)
 settings.load_profile("sap2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# what the commands print is buffered, as it is for users
+os.environ.pop("PYTHONUNBUFFERED", None)
 # a job in the background starts with Ctrl-C ignored, and so would the commands that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -133,7 +133,7 @@ def run_bordered(command: Callable[[], int | None]) -> int:
     """
     _show_every_character()
     try:
-        with _ends_orderly():
+        with _ends_orderly(), _written_out():
             return command() or 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -162,6 +162,16 @@ def _show_every_character() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):  # it is closed
                 stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _written_out() -> Iterator[None]:
+    """What the block prints is written before it ends, while a reader that has gone away can still be dealt with."""
+    try:
+        yield
+    finally:
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
 
 
 @contextlib.contextmanager
