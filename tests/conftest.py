@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from serving import free_port
 
 import sap2  # noqa: F401  before any test imports ms-swift, which may be without our .pth file
 
@@ -21,22 +20,10 @@ settings.load_profile("sap2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # what the commands print is buffered, as it is for users
 os.environ.pop("PYTHONUNBUFFERED", None)
+# ms-swift opens port 29500 by itself, in this process too: another process of pytest-xdist would find it taken
+os.environ["MASTER_PORT"] = str(free_port())
 # a job in the background starts with Ctrl-C ignored, and so would the commands that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _free_port(first: int) -> int:
-    """The first port from ``first`` on that nobody has, below those that the system deals out."""
-    for port in range(first, first + 50):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("", port))
-            return port
-    return first
-
-
-# ms-swift opens port 29500 by itself, in this process too; each process of pytest-xdist shall have one of its own
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ["MASTER_PORT"] = str(_free_port(29_500 + 50 * WORKER))
 
 
 def pytest_collection_finish(session):

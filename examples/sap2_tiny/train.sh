@@ -101,11 +101,15 @@ utterances train 25 voices voices-
     --adapter "$RUN/sap2-tiny-asr-picked" --unknown "$RUN/voices-train-25.jsonl" --steps "$TOWER"
 [ -f "$RUN/voices.jsonl" ] || python -m data_tools.build_curriculum "$RUN/voices-train-25.jsonl" --rows 2400 --block 12 \
     --stages 0.7:1-16,0.3:16-64 --tasks asr=0.8,plain=0.2 --seed 10 --output "$RUN/voices.jsonl"
+EARS=$RUN/sap2-tiny-noise
+with_noise() { # NAME STEPS SEED ADAPTER DISTANCES KINDS SHARE ROWS…: stage two through this tower
+    train "$1" "$2" --model "$EARS" --adapters "$4" "${lora[@]}" --sap_window_size "$WINDOW" --sap_pooling salience \
+        --sap_min_positions 64 --dataset "${@:8}" --dataset_shuffle true --train_dataloader_shuffle true \
+        --learning_rate 1e-3 --warmup_ratio 0.05 --seed "$3" --sap_noise "$5" --sap_noise_kinds "$6" --sap_noise_share "$7"
+}
+all=noise,babble,hum,room
 if [ ! -d "$RUN/noise-reader" ]; then
-    train noisy "$NOISY" --model "$RUN/sap2-tiny-noise" --adapters "$RUN/sap2-tiny-asr-picked" "${lora[@]}" \
-        --sap_window_size "$WINDOW" --sap_pooling salience --sap_min_positions 64 --dataset "$RUN/near.rows.jsonl" \
-        "$RUN/wide.rows.jsonl" "$RUN/whole.jsonl" "$RUN/voices.jsonl" --dataset_shuffle true --train_dataloader_shuffle true \
-        --learning_rate 1e-3 --warmup_ratio 0.05 --seed 6 --sap_noise 3:20 --sap_noise_kinds noise,babble,hum,room --sap_noise_share 0.7
+    with_noise noisy "$NOISY" 6 "$RUN/sap2-tiny-asr-picked" 3:20 $all 0.7 "$RUN"/{near.rows,wide.rows,whole,voices}.jsonl
     python examples/sap2_tiny/export.py "$RUN/noisy/checkpoint-$NOISY" "$RUN/noise-reader"
 fi
 [ -d "$RUN/sap2-tiny-asr-noise" ] || python examples/sap2_tiny/spotter.py "$RUN/sap2-tiny-noise" "$RUN/clean-train-25.jsonl" \
@@ -113,27 +117,22 @@ fi
 calibrate "$RUN/sap2-tiny-asr-noise" "$RUN/sap2-tiny-noise"
 
 say "7. stage two once more, on other rows and through this tower: two runs, one from the first and one from their mean"
-EARS=$RUN/sap2-tiny-noise SPOTTER=$RUN/sap2-tiny-asr-noise
+SPOTTER=$RUN/sap2-tiny-asr-noise
 picked last-near 6000 0.5:8-64,0.5:64-500 17
 picked last-wide 4800 1:8-64 18 --term-bank "$RUN/bank.txt"
 [ -f "$RUN/last-whole.jsonl" ] || python -m data_tools.build_curriculum "$RUN/train-25.jsonl" --rows 3000 --block 12 \
     --stages 0.7:4-64,0.3:64-500 --tasks asr=0.6,plain=0.4 --seed 19 --output "$RUN/last-whole.jsonl"
 [ -f "$RUN/last-voices.jsonl" ] || python -m data_tools.build_curriculum "$RUN/voices-train-25.jsonl" --rows 3000 --block 12 \
     --stages 0.7:1-16,0.3:16-64 --tasks asr=0.8,plain=0.2 --seed 20 --output "$RUN/last-voices.jsonl"
-last() { # NAME SEED ADAPTER DISTANCES KINDS SHARE
-    train "$1" "$FINAL" --model "$EARS" --adapters "$3" "${lora[@]}" --sap_window_size "$WINDOW" --sap_pooling salience \
-        --sap_min_positions 64 --dataset "$RUN/last-near.rows.jsonl" "$RUN/last-wide.rows.jsonl" "$RUN/last-whole.jsonl" \
-        "$RUN/last-voices.jsonl" --dataset_shuffle true --train_dataloader_shuffle true --learning_rate 1e-3 \
-        --warmup_ratio 0.05 --lr_scheduler_type cosine --seed "$2" --sap_noise "$4" --sap_noise_kinds "$5" --sap_noise_share "$6"
-}
+last() { with_noise "$1" "$FINAL" "${@:2}" "$RUN"/last-{near.rows,wide.rows,whole,voices}.jsonl; }
 mean() { # NAME RUN…: of their adapters
     [ -d "$RUN/$1" ] || python examples/sap2_tiny/export.py "${@:2}" "$RUN/$1"
 }
-last last-1 11 "$SPOTTER" 3:20 noise,babble,hum,room 0.7
+last last-1 11 "$SPOTTER" 3:20 $all 0.7
 last last-2 12 "$SPOTTER" 3:15 noise,babble,room 0.8
 mean last-mean "$RUN/last-1/checkpoint-$FINAL" "$RUN/last-2/checkpoint-$FINAL"
-last last-3 13 "$RUN/last-1/checkpoint-$FINAL" 3:20 noise,babble,hum,room 0.7
-last last-4 14 "$RUN/last-mean" 3:20 noise,babble,hum,room 0.7
+last last-3 13 "$RUN/last-1/checkpoint-$FINAL" 3:20 $all 0.7
+last last-4 14 "$RUN/last-mean" 3:20 $all 0.7
 mean sap2-tiny-asr-last "$RUN/last-3/checkpoint-$FINAL" "$RUN/last-4/checkpoint-$FINAL"
 calibrate "$RUN/sap2-tiny-asr-last" "$EARS"
 

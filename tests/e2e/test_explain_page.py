@@ -17,7 +17,7 @@ from sap2.explain.page import write_html
 from sap2.explain.types import Cost, ExplainedKeyword, ExplainedSegment, ExplainedWord, Explanation
 
 TALK = Path(__file__).parents[2] / "examples" / "my_talk"
-KEYWORDS = ["Wailtol", "Wailtal", "Nailveekeek"]
+KEYWORDS = ["Sater", "Wailtal", "Nailveekeek"]
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">&<b>"
 
 
@@ -29,7 +29,7 @@ def explained(tmp_path_factory):
         [
             *(sys.executable, "-m", "sap2.cli", "explain", str(TALK / "talk.flac"), "--keywords", ", ".join(KEYWORDS)),
             *("--model", "sap2-tiny", "--asr-adapter", "sap2-tiny-asr", "--pruner", "spot", "--device", "cpu"),
-            *("--max-segment-seconds", "3", "--words", "1-8", "--masks", "60", "--gradient-steps", "4"),
+            *("--max-segment-seconds", "3", "--words", "24-31", "--masks", "60", "--gradient-steps", "4"),
             *("--html", str(folder / "why.html"), "--json", str(folder / "why.json")),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -48,10 +48,8 @@ def test_the_command(explained):
     assert done.stdout == ""
     data = json.loads((folder / "why.json").read_text(encoding="utf-8"))
     words = [word for segment in data["segments"] for word in segment["words"]]
-    assert [word["number"] for word in words] == list(range(1, 9)) and words[1]["text"] == "Wailtol"
-    without = words[1]["without"]
-    assert words[1]["log_prob"] > without["Wailtol"] + 0.1 and min(without, key=without.get) == "Wailtol"
-    assert words[0]["start"] < words[0]["end"]
+    assert [word["number"] for word in words] == list(range(24, 32)) and words[3]["text"] == "Sater"
+    assert words[3]["log_prob"] > words[3]["without"]["Sater"] + 1 and words[0]["start"] < words[0]["end"]
 
 
 @pytest.fixture
@@ -75,10 +73,10 @@ def test_the_page(browser, explained, width):
     page.goto(f"file://{folder / 'why.html'}")
     assert page.title() == "Why these words: talk.flac"
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page does not run out of the screen"
-    assert page.locator("#word").inner_text() == "2. “Wailtol”", "the first word of the list is chosen"
-    assert "Without “Wailtol” in the list it would be" in page.locator("#verdict").inner_text()
+    assert page.locator("#word").inner_text() == "27. “Sater”", "the first word of the list is chosen"
+    assert "Without “Sater” in the list it would be" in page.locator("#verdict").inner_text()
     rows = [text.split("\t") for text in page.locator("#list tbody tr").all_inner_texts()]
-    assert rows[0][0] == "Wailtol" and rows[0][1:3] == ["yes", "yes"] and "%" in rows[0][3]
+    assert rows[0][0] == "Sater" and rows[0][1:3] == ["yes", "yes"] and "%" in rows[0][3]
     assert sorted(row[0] for row in rows) == sorted(KEYWORDS)
     lefts = [label.bounding_box()["x"] for label in page.locator("#labels .word").all()]
     assert len(lefts) == 6 and lefts == sorted(lefts), "the words stand on the spectrogram in their order"
@@ -86,17 +84,17 @@ def test_the_page(browser, explained, width):
     assert all(page.locator("#stage canvas").nth(n).evaluate(drawn) > 3 for n in range(4)), "four pictures with ink"
     page.locator("#transcript .word").nth(1).focus()
     page.keyboard.press("ArrowRight")
-    assert page.locator("#word").inner_text() == "3. “gives”" and page.evaluate("location.hash") == "#word=3"
-    assert page.evaluate("document.activeElement.textContent") == "gives"
+    assert page.locator("#word").inner_text() == "26. “of”" and page.evaluate("location.hash") == "#word=26"
+    assert page.evaluate("document.activeElement.textContent") == "of"
     for _ in range(9):
         page.keyboard.press("ArrowRight")
-    assert page.locator("#word").inner_text().startswith("8. "), "it stops at the last"
+    assert page.locator("#word").inner_text().startswith("31. "), "it stops at the last"
     assert page.locator("[aria-pressed=true]").count() == 2, "in the transcript and on the spectrogram"
     page.locator("#transcript .word").first.click()
-    assert page.locator("#word").inner_text() == "1. “now”"
+    assert page.locator("#word").inner_text() == "24. “the”"
     page.goto("about:blank")
-    page.goto(f"file://{folder / 'why.html'}#word=7")
-    assert page.locator("#word").inner_text().startswith("7. ")
+    page.goto(f"file://{folder / 'why.html'}#word=30")
+    assert page.locator("#word").inner_text().startswith("30. ")
     assert page.title() == "Why these words: talk.flac" and errors == []
     assert {url.partition("#")[0] for url in asked} <= {f"file://{folder / 'why.html'}", "about:blank"}
 
