@@ -6,7 +6,8 @@ Each utterance has its own list (38 keywords of 5 slides). Longer lists add the 
 that are in no talk, made as those of the talks are. Up to 500 terms they stand in the row, more are a term bank, and
 then the row has no list (``bank``) or its own one (``beside``). Lists that fit into a prompt are also transcribed with
 as they are (``whole``), and the model is asked only for them (``generate``). ``useless`` is a list, or a bank, of which
-nothing is said. Each seed draws other utterances, other names and other lists. A run goes on where it was stopped.
+nothing is said; ``alike`` is the own list with two look-alikes in the place of each keyword that is said. Each seed
+draws other utterances, other names and other lists. A run goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sap2.tiny.sentences import common_words
 
 SIZES = (40, 500, 2000, 10_000, 100_000)
 PRUNERS = ("spot", "match", "generate", "spot+generate")
+VOWELS, CONSONANTS = "aeiou", "bdfgklmnprstvz"
 PROMPT_MOST = 500
 """Terms that the model is told at most."""
 BANK = 10_000
@@ -70,6 +72,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
     """All that is decoded."""
     yield Arm("none", 0, None)
     yield Arm("useless", OWN, "spot")
+    yield Arm("alike", OWN, "spot")
     for size in settings.sizes:
         if size <= PROMPT_MOST:
             yield Arm("whole", size, None)
@@ -108,6 +111,7 @@ def prepare(settings: Settings, seed: int, folder: Path) -> None:
     others = [*lists[len(lists) // 2 :], *lists[: len(lists) // 2]]
     useless = [{**row, "keywords": other} for row, other in zip(rows, others, strict=True)]
     write_rows(folder / "useless.jsonl", useless)
+    write_rows(folder / "alike.jsonl", [_alike(row) for row in rows])
     write_rows(folder / f"{OWN}.jsonl", rows)
     said = {word for row in rows for word in row["text"].split()}
     unsaid = [name for name in pool if name not in said]
@@ -129,6 +133,29 @@ def _spread(rows: list[Row], settings: Settings, seed: int) -> list[Row]:
     return [rows[index * len(rows) // every] for index in range(seed, every, settings.seeds)]
 
 
+def _alike(row: Row) -> Row:
+    """Nothing that is said is in the list, but one keyword with a letter changed, and one with two."""
+    draw, said = random.Random(row["id"]), set(row["text"].lower().split())
+    keywords: list[str] = []
+    for keyword in row["keywords"]:
+        if said.isdisjoint(keyword.lower().split()):
+            keywords.append(keyword)
+        else:
+            changed = _changed(keyword, draw)
+            keywords += [changed, _changed(changed, draw)]
+    keywords = [keyword for keyword in dict.fromkeys(keywords) if said.isdisjoint(keyword.lower().split())]
+    draw.shuffle(keywords)
+    return {**row, "keywords": keywords}
+
+
+def _changed(keyword: str, draw: random.Random) -> str:
+    """With another vowel for one of its vowels, or another consonant for one of its consonants."""
+    place = draw.choice([place for place, letter in enumerate(keyword) if letter.lower() in VOWELS + CONSONANTS])
+    letters = VOWELS if keyword[place].lower() in VOWELS else CONSONANTS
+    letter = draw.choice([letter for letter in letters if letter != keyword[place].lower()])
+    return keyword[:place] + letter + keyword[place + 1 :]
+
+
 def _longer(row: Row, pool: Sequence[str], size: int) -> Row:
     own = set(row["keywords"])
     added = random.Random(row["id"]).sample([name for name in pool[: 20 * size] if name not in own], size - len(own))
@@ -144,7 +171,8 @@ def decode(settings: Settings, arm: Arm, folder: Path) -> None:
         InputError: a row failed.
     """
     bank = arm.size > PROMPT_MOST
-    sources = {"none": "none", "bank": "none", "beside": str(OWN), "useless": "none" if bank else "useless"}
+    useless = "none" if bank else "useless"
+    sources = {"none": "none", "bank": "none", "beside": str(OWN), "useless": useless, "alike": "alike"}
     source = sources.get(arm.kind, str(arm.size))
     banks = {"bank": f"bank.{arm.size}.txt", "beside": f"bank.{arm.size}.txt", "useless": f"useless.{arm.size}.txt"}
     asks = arm.pruner is not None and "generate" in arm.pruner

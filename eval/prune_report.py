@@ -31,8 +31,8 @@ RUN = 3
 
 
 class Arm(NamedTuple):
-    """One way through the pipeline: the ``kind`` of list (none, whole, list, bank, beside, useless), its ``size``, and
-    who prunes."""
+    """One way through the pipeline: the ``kind`` of list (none, whole, list, bank, beside, useless, alike), its
+    ``size``, and who prunes."""
 
     kind: str
     size: int
@@ -43,7 +43,8 @@ class Arm(NamedTuple):
         """The list, for the table."""
         size = f"{self.size:,}"
         named = {"none": "none", "bank": f"bank of {size}", "beside": f"{OWN}, and a bank of {size}"}
-        return named.get(self.kind, f"{size} (useless)" if self.kind == "useless" else size)
+        named |= {"useless": f"{size} (useless)", "alike": f"{size} (look-alikes)"}
+        return named.get(self.kind, size)
 
     @property
     def name(self) -> str:
@@ -246,7 +247,7 @@ def table(arms: Sequence[Arm], found: Mapping[str, dict]) -> list[str]:
 def _line(arm: Arm, one: Mapping) -> str:
     picked, right = one.get("picks"), one["homophones right"]
     cells = [arm.terms, arm.pruner or "none"]
-    if picked and arm.kind != "useless":
+    if picked and arm.kind not in ("useless", "alike"):
         cells += [f"{picked[f'recall at {k}']:.1f}" for k in RANKS]
         cells += [f"{picked['picked']:.1f}", _percent(picked["precision"])]
         cells += [f"{picked['calibration error']:.3f}" if arm.pruner == "spot" else ""]

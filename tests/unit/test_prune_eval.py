@@ -7,6 +7,7 @@ import prune_report
 import pytest
 import soundfile
 from prune_report import Arm
+from rapidfuzz.distance import Levenshtein
 
 from sap2.errors import InputError
 from sap2.rowfiles import read_rows, write_rows
@@ -109,9 +110,27 @@ def test_what_is_decoded():
     assert names[0] == "none" and names[-2:] == ["beside-2000-spot", "useless-2000-spot"]
     assert "bank-2000-spot" in names and "list-2000-spot" not in names
     assert Arm("list", 40, "spot").name == "list-40-spot"
-    assert [Arm(kind, 2000, "spot").terms for kind in ("list", "bank", "beside", "useless")] == [
-        *("2,000", "bank of 2,000", "40, and a bank of 2,000", "2,000 (useless)")
+    assert {"useless-40-spot", "alike-40-spot"} < set(names)
+    assert [Arm(kind, 2000, "spot").terms for kind in ("list", "bank", "beside", "useless", "alike")] == [
+        *("2,000", "bank of 2,000", "40, and a bank of 2,000", "2,000 (useless)", "2,000 (look-alikes)")
     ]
+
+
+def test_look_alikes_stand_for_what_is_said(utterances, tmp_path):
+    rows = [row for _, row in read_rows(utterances)]
+    settings = prune.Settings(utterances, tmp_path, "m", "p", "a", (40,), ("spot",), 1, 5, 8, 0.05, 4)
+    prune.prepare(settings, 0, tmp_path)
+    given = {row["id"]: row for row in rows}
+    checked = 0
+    for _, row in read_rows(tmp_path / "alike.jsonl"):
+        said, own = set(row["text"].split()), given[row["id"]]["keywords"]
+        spoken = [keyword for keyword in own if keyword in said]
+        assert said.isdisjoint(row["keywords"]) and len(row["keywords"]) > len(own) - len(spoken)
+        for keyword in spoken:
+            near = [one for one in row["keywords"] if Levenshtein.distance(one, keyword) <= 2 and one not in own]
+            assert near and all(len(one) == len(keyword) for one in near)
+            checked += 1
+    assert checked == 3
 
 
 def test_each_seed_draws_other_utterances_and_names(tmp_path):
