@@ -87,8 +87,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, model_required: bool = 
         type=true_or_false,
         default=True,
         metavar="BOOL",
-        help="with --pruner spot: write a keyword that the spotter is sure of in the place of a word much like it that "
-        "the model wrote (default: true)",
+        help="with --pruner spot: write a keyword that the spotter hears in the place of a word much like it that the "
+        "model wrote (default: true)",
     )
     model.add_argument(
         "--torch-dtype",

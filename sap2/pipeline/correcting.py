@@ -4,7 +4,9 @@ Stage two is told a keyword and still writes "bailvan" for "gailvan", the more o
 spotter may be all but sure of the keyword meanwhile. Where it is, where the keyword stands nowhere in the transcript,
 and where something is written instead that is spelled much like it, the keyword takes its place, if the speech does not
 speak against it: both transcripts are laid over what the spotter hears (CTC, the sum over all paths). Where the speech
-speaks for it, it also takes the place of what is not like it, and of another keyword that is written twice.
+speaks for it, it also takes the place of what is not like it, and of another keyword that is written twice. A keyword
+of the utterance's own list need not be that sure: it takes the place of what is spelled nearly like it and is no
+keyword, where the speech speaks less against it.
 
 Beside a bank, stage two may also be told a keyword of the slides and a term of the bank that sounds the same, and write
 the latter. Then the keyword is written, where the spotter finds it likelier.
@@ -30,7 +32,7 @@ from sap2.pipeline.asking import Hearing
 from sap2.pipeline.types import Correction
 from sap2.pipeline.utterances import Utterance
 from sap2.pipeline.words import Place, find_words
-from sap2.pruning import SURE
+from sap2.pruning import POSSIBLE, SURE
 from sap2.pruning.spoken import as_heard, spoken_forms
 from sap2.pruning.spotting import RankedKeyword
 from sap2.spelling import Writing, find_keywords, letters_of
@@ -38,8 +40,12 @@ from sap2.text import keep_results
 
 ALIKE = 0.4
 """Likeness of what is written and the keyword, letter by letter, from which it may be the keyword."""
-AGAINST = 8.0
+AGAINST = 6.0
 """Nats by which the spotter may hear what is written better than the keyword: with the list known, it is sure of it."""
+NEARLY = 0.6
+"""The likeness where the spotter is not sure of the keyword."""
+AGAINST_NEARLY = 4.0
+"""The nats where the spotter is not sure of the keyword."""
 UNLIKE = 0.0
 """Nats by which the spotter must hear the keyword better, where what is written is not like it, or is another keyword
 that stands elsewhere as well."""
@@ -106,34 +112,73 @@ def _likeness(one: str, other: str) -> float:
     return Levenshtein.normalized_similarity(letters_of(one), letters_of(other))
 
 
-def sure_keywords(text: str, ranked: Sequence[RankedKeyword], told: Sequence[str]) -> list[RankedKeyword]:
-    """Keywords that stage one is sure of, and stage two was told, that stand nowhere in a transcript."""
-    sure = [one for one in ranked if one.probability >= SURE and one.keyword in told and _is_long(one.keyword)]
-    written = {one.keyword for one in find_keywords(text, told)} if sure else set()
-    return [one for one in sure if one.keyword not in written]
+def missing_keywords(
+    text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], own: Sequence[str], common: Collection[str]
+) -> list[RankedKeyword]:
+    """Keywords that stand nowhere in a transcript, and may have been said: of those that stage two was told, the ones
+    that stage one is sure of; of the utterance's own list, also those that something in the transcript is nearly like.
+
+    Args:
+        text: the transcript.
+        ranked: what stage one found, the likeliest first.
+        told: the keywords that stage two was told.
+        own: the utterance's own list.
+        common: words that are never replaced, lower case.
+    """
+    listed = set(own)
+    heard = [one for one in ranked if _is_long(one.keyword) and (_is_sure(one, told) or _is_possible(one, listed))]
+    standing = list(find_keywords(text, [*told, *own])) if heard else []
+    written, taken = {one.keyword for one in standing}, [Place(one.start, one.end) for one in standing]
+    missing = [one for one in heard if one.keyword not in written]
+    return [one for one in missing if _is_sure(one, told) or _nearly(text, one.keyword, taken, common)]
+
+
+def _is_sure(one: RankedKeyword, told: Collection[str]) -> bool:
+    return one.probability >= SURE and one.keyword in told
+
+
+def _is_possible(one: RankedKeyword, listed: Collection[str]) -> bool:
+    return one.probability >= POSSIBLE and one.keyword in listed
+
+
+def _nearly(text: str, keyword: str, taken: Sequence[Place], common: Collection[str]) -> list[Place]:
+    """Places where something nearly like a keyword is written."""
+    places = _places(text, keyword, taken, common)
+    return [place for place in places if _likeness(text[place.start : place.end], keyword) >= NEARLY]
 
 
 def find_misspellings(
-    log_probs: Tensor, text: str, missing: Sequence[RankedKeyword], told: Sequence[str], common: Collection[str]
+    log_probs: Tensor,
+    text: str,
+    missing: Sequence[RankedKeyword],
+    told: Sequence[str],
+    own: Sequence[str],
+    common: Collection[str],
 ) -> list[Correction]:
     """Where keywords that are missing in a transcript were meant, in its order; the places do not overlap.
 
     Args:
         log_probs: (T, symbols) of the spotter.
         text: the transcript.
-        missing: of :func:`sure_keywords`.
+        missing: of :func:`missing_keywords`.
         told: the keywords that stage two was told.
+        own: the utterance's own list.
         common: words that are never replaced, lower case.
     """
     standing = list(find_keywords(text, told))
     times = Counter(one.keyword for one in standing)
     taken = [Place(one.start, one.end) for one in standing]
     repeated = {Place(one.start, one.end): one.keyword for one in standing if times[one.keyword] > 1}
+    listed = [Place(one.start, one.end) for one in find_keywords(text, [*told, *own])]
     found: list[Correction] = []
     for keyword, probability in missing:
-        places = [*_places(text, keyword, taken, common), *repeated]
+        if probability >= SURE:
+            places = [*_places(text, keyword, taken, common), *repeated]
+        else:
+            places = _nearly(text, keyword, [*taken, *listed], common)
+        against = AGAINST if probability >= SURE else AGAINST_NEARLY
         candidates = _hear(log_probs, text, places, keyword)
-        fitting = [one for one in candidates if one.gain >= _least(text, one.place, keyword, repeated)]
+        fitting = [one for one in candidates if one.gain >= _least(text, one.place, keyword, repeated, against)]
         best = max(fitting, key=lambda one: one.gain, default=None)
         if best is None:
             continue
@@ -145,12 +190,12 @@ def find_misspellings(
     return sorted(found)
 
 
-def _least(text: str, place: Place, keyword: str, repeated: Collection[Place]) -> float:
+def _least(text: str, place: Place, keyword: str, repeated: Collection[Place], against: float) -> float:
     """The gain from which a keyword takes a place."""
     written = text[place.start : place.end]
     if place in repeated or _likeness(written, keyword) < ALIKE:
         return UNLIKE
-    return -ENDING if _has_ending(written, keyword) else -AGAINST
+    return -ENDING if _has_ending(written, keyword) else -against
 
 
 def _has_ending(written: str, keyword: str) -> bool:
@@ -242,7 +287,7 @@ def transcript_log_probs(log_probs: Tensor, texts: Sequence[str]) -> Tensor:
 
 
 class Corrector:
-    """Puts right what stage two wrote, where stage one was sure.
+    """Puts right what stage two wrote, by what stage one heard.
 
     Args:
         stage: whose adapter the spotter listens with.
@@ -265,7 +310,7 @@ class Corrector:
                 continue
             ranked, told = [RankedKeyword(*one) for one in utterance.probabilities.items()], utterance.keywords
             likelier = likelier_keywords(utterance.text, ranked, told, utterance.job.keywords, self._common)
-            missing = sure_keywords(utterance.text, ranked, told)
+            missing = missing_keywords(utterance.text, ranked, told, utterance.job.keywords, self._common)
             missing = [one for one in missing if one.keyword not in {other.keyword for other in likelier}]
             if missing:
                 asked.append((row, utterance, missing))
@@ -274,8 +319,8 @@ class Corrector:
             return
         log_probs, mask = hearing.take([row for row, _, _ in asked]).letters(self._stage)
         for heard, valid, (_, utterance, missing) in zip(log_probs, mask, asked, strict=True):
-            written, told = utterance.written, utterance.keywords
-            self._put_right(utterance, find_misspellings(heard[valid], written, missing, told, self._common))
+            written, told, own = utterance.written, utterance.keywords, utterance.job.keywords
+            self._put_right(utterance, find_misspellings(heard[valid], written, missing, told, own, self._common))
 
     def _put_right(self, utterance: Utterance, found: Sequence[Correction]) -> None:
         """Add corrections of what the model wrote."""

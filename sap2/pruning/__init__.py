@@ -13,3 +13,5 @@ PRUNE_THRESHOLD = 0.1
 """Least probability of those."""
 SURE = 0.8
 """Probability from which one may replace what stage two wrote (:mod:`sap2.pipeline.correcting`)."""
+POSSIBLE = 0.02
+"""Probability from which one of the utterance's own list may replace what is spelled nearly like it."""

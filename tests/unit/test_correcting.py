@@ -12,7 +12,7 @@ from sap2.pipeline.correcting import (
     Corrector,
     find_misspellings,
     likelier_keywords,
-    sure_keywords,
+    missing_keywords,
     transcript_log_probs,
 )
 from sap2.pipeline.engines.base import Reply
@@ -20,7 +20,7 @@ from sap2.pipeline.leaks import Leak
 from sap2.pipeline.types import Correction
 from sap2.pipeline.utterances import Job, Utterance
 from sap2.pipeline.words import find_words
-from sap2.pruning import SURE
+from sap2.pruning import POSSIBLE, SURE
 from sap2.pruning.spotting import RankedKeyword
 from sap2.slides.common import common_words
 from sap2.spelling import Writing
@@ -36,12 +36,12 @@ def heard(text, doubt=4.0):
     return frames.log_softmax(-1)
 
 
-def corrected(text, *keywords, said=None, probability=0.99, doubt=1.0, told=None):
+def corrected(text, *keywords, said=None, probability=0.99, doubt=1.0, told=None, own=()):
     """The text with its corrections."""
     ranked = [RankedKeyword(keyword, probability) for keyword in keywords]
     log_probs = heard(said or text, doubt)
-    missing = sure_keywords(text, ranked, told or keywords)
-    for one in reversed(find_misspellings(log_probs, text, missing, told or keywords, common_words())):
+    missing = missing_keywords(text, ranked, told or keywords, own, common_words())
+    for one in reversed(find_misspellings(log_probs, text, missing, told or keywords, own, common_words())):
         assert text[one.start : one.end] == one.written and one.probability == probability
         text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
     return text
@@ -90,10 +90,44 @@ def test_another_keyword_of_the_list_stays():
     assert corrected(written, "gailvan", told=["fitus"]) == written
 
 
-def test_only_a_sure_keyword_corrects():
+def test_only_a_sure_keyword_of_a_bank_corrects():
     written = "please look at bailvan here"
     assert corrected(written, "gailvan", probability=SURE) == "please look at gailvan here"
     assert corrected(written, "gailvan", probability=SURE - 0.01) == written
+
+
+def test_a_keyword_of_the_own_list_that_is_nearly_what_is_written_corrects():
+    written, right = "please look at bailvan here", "please look at gailvan here"
+    unsure = {"probability": SURE - 0.01, "own": ["gailvan", "fitus"]}
+    assert corrected(written, "gailvan", **unsure) == right
+    assert corrected(written, "gailvan", told=["fitus"], **unsure) == right  # it need not have been told
+    assert corrected(written, "gailvan", **{**unsure, "probability": POSSIBLE}) == right
+    assert corrected(written, "gailvan", **{**unsure, "probability": POSSIBLE - 0.001}) == written
+    # the speech speaks against it, though less than a sure keyword has to have
+    assert corrected(written, "gailvan", doubt=3.0, **unsure) == written
+    assert corrected(written, "gailvan", doubt=3.0) == right
+    # not nearly the same: two fifths of the letters, and the speech speaks for the keyword
+    far = "please look at bekman here"
+    assert corrected(far, "gailvan", said=right) == right
+    assert corrected(far, "gailvan", said=right, **unsure) == far
+    # "bailvan" is a keyword itself, told or not
+    assert corrected(written, "gailvan", probability=0.5, told=["gailvan"], own=["gailvan", "bailvan"]) == written
+    assert corrected(written, "gailvan", "bailvan", probability=0.5, own=["gailvan"]) == written
+    # a common word, an ending, one that is written twice: as with a sure one
+    assert corrected("this water comes", "wader", probability=0.5, own=["wader"]) == "this water comes"
+    ending = "the transformers are here"
+    assert corrected(ending, "transformer", probability=0.5, own=["transformer"]) == ending
+    twice = "gailvan met gailvan"
+    assert corrected(twice, "fitus", said="gailvan met fitus", probability=0.5, own=["gailvan", "fitus"]) == twice
+
+
+def test_the_surer_of_two_keywords_takes_the_place():
+    text = "please look at bailvan here"
+    ranked = [RankedKeyword("gailvan", 0.9), RankedKeyword("hailvan", 0.5)]
+    own = ["gailvan", "hailvan"]
+    missing = missing_keywords(text, ranked, own, own, common_words())
+    found = find_misspellings(heard(text, 1.0), text, missing, own, own, common_words())
+    assert missing == ranked and [one.keyword for one in found] == ["gailvan"]
 
 
 def test_the_speech_may_speak_against_it():
@@ -160,8 +194,8 @@ def test_of_a_keyword_that_is_written_twice_one_gives_way_to_what_is_heard():
 def test_a_transcript_that_does_not_fit_into_the_speech_stays():
     missing = [RankedKeyword("gailvan", 0.99)]
     text = "please look at bailvan here"
-    assert find_misspellings(heard(text), text, missing, ["gailvan"], ())
-    assert not find_misspellings(heard(text)[:10], text, missing, ["gailvan"], ())
+    assert find_misspellings(heard(text, 2.0), text, missing, ["gailvan"], (), ())
+    assert not find_misspellings(heard(text, 2.0)[:10], text, missing, ["gailvan"], (), ())
 
 
 def test_a_likelier_keyword_of_the_slides_stands_for_a_term_of_the_bank():
