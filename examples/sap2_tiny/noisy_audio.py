@@ -14,13 +14,16 @@ from sap2.augment.sources import Utterances
 
 SOUNDS = NoiseOptions(Distance(3, 20), ("noise", "babble", "hum"), share=1.0)
 EFFECTS = NoiseOptions(Distance(8, 30), ("noise", "babble", "hum", "room", "telephone", "codec", "gain"), share=1.0)
+LOUD_SOUNDS = NoiseOptions(Distance(0, 16), ("noise", "babble"), share=1.0)
+LOUD_EFFECTS = NoiseOptions(Distance(5, 25), EFFECTS.kinds, share=1.0)
 
 _SILENCE = 0.1
 """Seconds before and after an utterance of a corpus."""
 
 
 class Noise:
-    """Loads utterances with noise: six in ten with a sound, two with effects too, and two without.
+    """Loads utterances with noise: six in ten with a sound, two with effects too, and two without; where it is loud,
+    seven, two and one.
 
     Those of a corpus begin and end with a tenth of a second of silence. Recordings need not: half of the utterances
     lose some of it, a fifth get more.
@@ -28,19 +31,22 @@ class Noise:
     Args:
         audios: all of them; the voices of a babble are drawn from these.
         rate: samples per second.
+        loud: nearly as loud as the speech, and no hum by itself, of which there is nothing left to learn.
     """
 
-    def __init__(self, audios: Sequence[str], rate: int):
+    def __init__(self, audios: Sequence[str], rate: int, loud: bool = False):
         self._rate = rate
         voices = Utterances(self.clean, audios)
-        self._sounds, self._effects = (Disturber(options, rate, voices) for options in (SOUNDS, EFFECTS))
+        options = (LOUD_SOUNDS, LOUD_EFFECTS) if loud else (SOUNDS, EFFECTS)
+        self._sounds, self._effects = (Disturber(one, rate, voices) for one in options)
+        self._shares = (0.7, 0.9) if loud else (0.6, 0.8)
 
     def __call__(self, audio: str, draw: int) -> np.ndarray:
         """(samples,) float32 of an utterance; another ``draw`` gives other noise."""
         chance = random.Random(f"{audio} {draw}").random()
-        if chance >= 0.8:
+        if chance >= self._shares[1]:
             return self.clean(audio)
-        return (self._sounds if chance < 0.6 else self._effects)(self.clean(audio), audio, draw)
+        return (self._sounds if chance < self._shares[0] else self._effects)(self.clean(audio), audio, draw)
 
     def clean(self, audio: str) -> np.ndarray:
         """(samples,) float32 of an utterance without noise, with more or less silence around it, always the same."""

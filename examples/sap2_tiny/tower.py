@@ -61,9 +61,9 @@ class Example(NamedTuple):
 class Noisy(Dataset):
     """Step → the first of the examples of its batch, and what the extractor makes of them with noise."""
 
-    def __init__(self, examples: Sequence[Example], order: Sequence[int], encoder: Encoder, done: int):
+    def __init__(self, examples: Sequence[Example], order: Sequence[int], encoder: Encoder, done: int, loud: bool):
         self._examples, self._order, self._encoder, self._done = examples, order, encoder, done
-        self._noise = Noise([example.audio for example in examples], encoder.sampling_rate)
+        self._noise = Noise([example.audio for example in examples], encoder.sampling_rate, loud)
 
     def __len__(self) -> int:
         return len(self._order) - self._done
@@ -160,11 +160,11 @@ class Training:
         part.replace(self.file)
 
 
-def train(training: Training, examples: Sequence[Example], encoder: Encoder, workers: int) -> None:
+def train(training: Training, examples: Sequence[Example], encoder: Encoder, workers: int, loud: bool) -> None:
     """Batches of utterances of like length, in an order of chance."""
-    draw = random.Random(0)
+    draw = random.Random(int(loud))
     order = [draw.randrange(max(1, len(examples) - BATCH)) for _ in range(training.steps)]
-    noisy = Noisy(examples, order, encoder, training.done)
+    noisy = Noisy(examples, order, encoder, training.done, loud)
     for first, heard in tqdm(DataLoader(noisy, None, num_workers=workers), desc="train", disable=None):
         distance, spelled = training.listener.losses(heard, examples[first : first + BATCH])
         training.step(distance + SPELLING * spelled)
@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> None:
         examples += hear(loaded, encoder, args.unknown, UNKNOWN)
     examples.sort(key=lambda example: len(example.states))
     training = Training(Listener(loaded), args.steps, args.folder.with_suffix(".state"))
-    train(training, examples, encoder, args.workers)
+    train(training, examples, encoder, args.workers, args.loud)
     save(args.folder, Path(resolve_name(args.model)), training.listener.tower)
     training.file.unlink(missing_ok=True)
 
@@ -208,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter", required=True, help="with a spotter; folder or shipped name")
     parser.add_argument("--unknown", metavar="UTTERANCES", help="as well, of voices that the model does not know")
     parser.add_argument("--steps", type=int, default=4000, help="default: %(default)s")
+    parser.add_argument("--loud", action="store_true", help="with louder noise, for a tower that knows noise already")
     parser.add_argument("--workers", type=int, default=1, help="processes that add noise; default: %(default)s")
     parser.set_defaults(run=run)
     return run_parser(parser, argv)

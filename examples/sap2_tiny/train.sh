@@ -9,7 +9,7 @@ NPROC=${NPROC:-2}
 BATCH=$((24 / NPROC)) # 24 rows a step, whatever the number of processes
 SHORT=${SHORT:-2500} LONG=${LONG:-1300} LORA=${LORA:-600} SAVE=${SAVE:-250} # steps
 SPOT=${SPOT:-2000} PICKED=${PICKED:-400} AGAIN=${AGAIN:-6000} # steps of what comes after
-TOWER=${TOWER:-13900} NOISY=${NOISY:-1400} FINAL=${FINAL:-1400} # steps with noise
+TOWER=${TOWER:-13900} NOISY=${NOISY:-1400} FINAL=${FINAL:-1400} LOUD=${LOUD:-4000} # steps with noise
 WINDOW=${WINDOW:-32} # of the LoRA stages
 
 whole=(--tuner_type full --freeze_llm false --freeze_vit false --freeze_aligner false)
@@ -134,7 +134,11 @@ mean last-mean "$RUN/last-1/checkpoint-$FINAL" "$RUN/last-2/checkpoint-$FINAL"
 last last-3 13 "$RUN/last-1/checkpoint-$FINAL" 3:20 $all 0.7
 last last-4 14 "$RUN/last-mean" 3:20 $all 0.7
 mean sap2-tiny-asr-last "$RUN/last-3/checkpoint-$FINAL" "$RUN/last-4/checkpoint-$FINAL"
-calibrate "$RUN/sap2-tiny-asr-last" "$EARS"
 
-say "8. talks that nobody heard"
-MODEL=$EARS PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-last bash examples/sap2_tiny/test.sh
+say "8. the tower once more, with louder noise"
+[ -d "$RUN/sap2-tiny-loud" ] || python examples/sap2_tiny/tower.py "$EARS" "$RUN/clean-train-25.jsonl" "$RUN/sap2-tiny-loud" \
+    --adapter "$RUN/sap2-tiny-asr-last" --unknown "$RUN/voices-train-25.jsonl" --steps "$LOUD" --loud
+calibrate "$RUN/sap2-tiny-asr-last" "$RUN/sap2-tiny-loud"
+
+say "9. talks that nobody heard"
+MODEL=$RUN/sap2-tiny-loud PRUNE=$RUN/sap2-tiny-prune ASR=$RUN/sap2-tiny-asr-last bash examples/sap2_tiny/test.sh
