@@ -69,20 +69,34 @@ class Candidate(NamedTuple):
     gain: float
 
 
-def likelier_keywords(
-    text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], own: Sequence[str], common: Collection[str]
-) -> list[Correction]:
+class Lists(NamedTuple):
+    """Of one utterance: the keywords that stage two was ``told``, the utterance's ``own`` list, and the ``common``
+    words that are never replaced, lower case."""
+
+    told: Sequence[str]
+    own: Sequence[str]
+    common: Collection[str]
+
+    def is_sure(self, one: RankedKeyword) -> bool:
+        """Whether stage one is sure of a keyword, and stage two was told it."""
+        return one.probability >= SURE and one.keyword in self.told
+
+    def is_possible(self, one: RankedKeyword) -> bool:
+        """Whether a keyword of the own list may have been said."""
+        return one.probability >= POSSIBLE and one.keyword in self.own
+
+
+def likelier_keywords(text: str, ranked: Sequence[RankedKeyword], lists: Lists) -> list[Correction]:
     """Terms of a bank that stage two wrote though it was told a likelier keyword of the utterance's own list much like
     it, with that one; in their order.
 
     Args:
         text: the transcript.
         ranked: what stage one found, the likeliest first.
-        told: the keywords that stage two was told.
-        own: the utterance's own list.
-        common: words that are never replaced, lower case.
+        lists: of the utterance.
     """
-    listed = {keyword.casefold() for keyword in own}
+    told = lists.told
+    listed = {keyword.casefold() for keyword in lists.own}
     if all(keyword.casefold() in listed for keyword in told):
         return []
     present = list(find_keywords(text, told))
@@ -91,7 +105,7 @@ def likelier_keywords(
     found: list[Correction] = []
     for one in present:
         written = one.keyword.casefold()
-        if times[one.keyword] > 1 or one.keyword not in odds or written in listed or written in common:
+        if times[one.keyword] > 1 or one.keyword not in odds or written in listed or written in lists.common:
             continue
         for keyword, probability in ranked:  # the likeliest first
             likelier = odds.get(keyword, -math.inf) - odds[one.keyword] >= LIKELIER
@@ -112,33 +126,14 @@ def _likeness(one: str, other: str) -> float:
     return Levenshtein.normalized_similarity(letters_of(one), letters_of(other))
 
 
-def missing_keywords(
-    text: str, ranked: Sequence[RankedKeyword], told: Sequence[str], own: Sequence[str], common: Collection[str]
-) -> list[RankedKeyword]:
-    """Keywords that stand nowhere in a transcript, and may have been said: of those that stage two was told, the ones
-    that stage one is sure of; of the utterance's own list, also those that something in the transcript is nearly like.
-
-    Args:
-        text: the transcript.
-        ranked: what stage one found, the likeliest first.
-        told: the keywords that stage two was told.
-        own: the utterance's own list.
-        common: words that are never replaced, lower case.
-    """
-    listed = set(own)
-    heard = [one for one in ranked if _is_long(one.keyword) and (_is_sure(one, told) or _is_possible(one, listed))]
-    standing = list(find_keywords(text, [*told, *own])) if heard else []
+def missing_keywords(text: str, ranked: Sequence[RankedKeyword], lists: Lists) -> list[RankedKeyword]:
+    """Keywords that stand nowhere in a transcript, and may have been said: those that stage one is sure of, and those
+    of the own list that something in the transcript is nearly like. Arguments as of :func:`likelier_keywords`."""
+    heard = [one for one in ranked if _is_long(one.keyword) and (lists.is_sure(one) or lists.is_possible(one))]
+    standing = list(find_keywords(text, [*lists.told, *lists.own])) if heard else []
     written, taken = {one.keyword for one in standing}, [Place(one.start, one.end) for one in standing]
     missing = [one for one in heard if one.keyword not in written]
-    return [one for one in missing if _is_sure(one, told) or _nearly(text, one.keyword, taken, common)]
-
-
-def _is_sure(one: RankedKeyword, told: Collection[str]) -> bool:
-    return one.probability >= SURE and one.keyword in told
-
-
-def _is_possible(one: RankedKeyword, listed: Collection[str]) -> bool:
-    return one.probability >= POSSIBLE and one.keyword in listed
+    return [one for one in missing if lists.is_sure(one) or _nearly(text, one.keyword, taken, lists.common)]
 
 
 def _nearly(text: str, keyword: str, taken: Sequence[Place], common: Collection[str]) -> list[Place]:
@@ -147,46 +142,37 @@ def _nearly(text: str, keyword: str, taken: Sequence[Place], common: Collection[
     return [place for place in places if _likeness(text[place.start : place.end], keyword) >= NEARLY]
 
 
-def find_misspellings(
-    log_probs: Tensor,
-    text: str,
-    missing: Sequence[RankedKeyword],
-    told: Sequence[str],
-    own: Sequence[str],
-    common: Collection[str],
-) -> list[Correction]:
+def find_misspellings(log_probs: Tensor, text: str, missing: Sequence[RankedKeyword], lists: Lists) -> list[Correction]:
     """Where keywords that are missing in a transcript were meant, in its order; the places do not overlap.
 
     Args:
         log_probs: (T, symbols) of the spotter.
         text: the transcript.
         missing: of :func:`missing_keywords`.
-        told: the keywords that stage two was told.
-        own: the utterance's own list.
-        common: words that are never replaced, lower case.
+        lists: of the utterance.
     """
-    standing = list(find_keywords(text, told))
+    standing = list(find_keywords(text, lists.told))
     times = Counter(one.keyword for one in standing)
     taken = [Place(one.start, one.end) for one in standing]
     repeated = {Place(one.start, one.end): one.keyword for one in standing if times[one.keyword] > 1}
-    listed = [Place(one.start, one.end) for one in find_keywords(text, [*told, *own])]
+    listed = [Place(one.start, one.end) for one in find_keywords(text, [*lists.told, *lists.own])]
     found: list[Correction] = []
-    for keyword, probability in missing:
-        if probability >= SURE:
-            places = [*_places(text, keyword, taken, common), *repeated]
+    for one in missing:
+        keyword = one.keyword
+        if lists.is_sure(one):
+            places, against = [*_places(text, keyword, taken, lists.common), *repeated], AGAINST
         else:
-            places = _nearly(text, keyword, [*taken, *listed], common)
-        against = AGAINST if probability >= SURE else AGAINST_NEARLY
+            places, against = _nearly(text, keyword, [*taken, *listed], lists.common), AGAINST_NEARLY
         candidates = _hear(log_probs, text, places, keyword)
-        fitting = [one for one in candidates if one.gain >= _least(text, one.place, keyword, repeated, against)]
-        best = max(fitting, key=lambda one: one.gain, default=None)
+        fitting = [each for each in candidates if each.gain >= _least(text, each.place, keyword, repeated, against)]
+        best = max(fitting, key=lambda each: each.gain, default=None)
         if best is None:
             continue
         if best.place in repeated:
             stays = repeated[best.place]
-            repeated = {place: one for place, one in repeated.items() if one != stays}
+            repeated = {place: other for place, other in repeated.items() if other != stays}
         taken.append(best.place)
-        found.append(Correction(*best.place, text[best.place.start : best.place.end], keyword, probability))
+        found.append(Correction(*best.place, text[best.place.start : best.place.end], keyword, one.probability))
     return sorted(found)
 
 
@@ -304,23 +290,23 @@ class Corrector:
         """Correct the texts of utterances that are done, each given with its row of the hearing."""
         if not self._on:
             return
-        asked: list[tuple[int, Utterance, list[RankedKeyword]]] = []
+        asked: list[tuple[int, Utterance, list[RankedKeyword], Lists]] = []
         for row, utterance in utterances:
             if not utterance.job.correct or (utterance.leak is not None and utterance.leak.replaced):
                 continue
-            ranked, told = [RankedKeyword(*one) for one in utterance.probabilities.items()], utterance.keywords
-            likelier = likelier_keywords(utterance.text, ranked, told, utterance.job.keywords, self._common)
-            missing = missing_keywords(utterance.text, ranked, told, utterance.job.keywords, self._common)
+            ranked = [RankedKeyword(*one) for one in utterance.probabilities.items()]
+            lists = Lists(utterance.keywords, utterance.job.keywords, self._common)
+            likelier = likelier_keywords(utterance.text, ranked, lists)
+            missing = missing_keywords(utterance.text, ranked, lists)
             missing = [one for one in missing if one.keyword not in {other.keyword for other in likelier}]
             if missing:
-                asked.append((row, utterance, missing))
+                asked.append((row, utterance, missing, lists))
             self._put_right(utterance, likelier)
         if not asked:
             return
-        log_probs, mask = hearing.take([row for row, _, _ in asked]).letters(self._stage)
-        for heard, valid, (_, utterance, missing) in zip(log_probs, mask, asked, strict=True):
-            written, told, own = utterance.written, utterance.keywords, utterance.job.keywords
-            self._put_right(utterance, find_misspellings(heard[valid], written, missing, told, own, self._common))
+        log_probs, mask = hearing.take([row for row, *_ in asked]).letters(self._stage)
+        for heard, valid, (_, utterance, missing, lists) in zip(log_probs, mask, asked, strict=True):
+            self._put_right(utterance, find_misspellings(heard[valid], utterance.written, missing, lists))
 
     def _put_right(self, utterance: Utterance, found: Sequence[Correction]) -> None:
         """Add corrections of what the model wrote."""

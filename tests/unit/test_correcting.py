@@ -10,6 +10,7 @@ from sap2.pipeline.confidence import corrected_words, token_log_probs
 from sap2.pipeline.correcting import (
     LIKELIER,
     Corrector,
+    Lists,
     find_misspellings,
     likelier_keywords,
     missing_keywords,
@@ -40,8 +41,8 @@ def corrected(text, *keywords, said=None, probability=0.99, doubt=1.0, told=None
     """The text with its corrections."""
     ranked = [RankedKeyword(keyword, probability) for keyword in keywords]
     log_probs = heard(said or text, doubt)
-    missing = missing_keywords(text, ranked, told or keywords, own, common_words())
-    for one in reversed(find_misspellings(log_probs, text, missing, told or keywords, own, common_words())):
+    lists = Lists(told or keywords, own, common_words())
+    for one in reversed(find_misspellings(log_probs, text, missing_keywords(text, ranked, lists), lists)):
         assert text[one.start : one.end] == one.written and one.probability == probability
         text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
     return text
@@ -124,9 +125,9 @@ def test_a_keyword_of_the_own_list_that_is_nearly_what_is_written_corrects():
 def test_the_surer_of_two_keywords_takes_the_place():
     text = "please look at bailvan here"
     ranked = [RankedKeyword("gailvan", 0.9), RankedKeyword("hailvan", 0.5)]
-    own = ["gailvan", "hailvan"]
-    missing = missing_keywords(text, ranked, own, own, common_words())
-    found = find_misspellings(heard(text, 1.0), text, missing, own, own, common_words())
+    lists = Lists(["gailvan", "hailvan"], ["gailvan", "hailvan"], common_words())
+    missing = missing_keywords(text, ranked, lists)
+    found = find_misspellings(heard(text, 1.0), text, missing, lists)
     assert missing == ranked and [one.keyword for one in found] == ["gailvan"]
 
 
@@ -194,14 +195,16 @@ def test_of_a_keyword_that_is_written_twice_one_gives_way_to_what_is_heard():
 def test_a_transcript_that_does_not_fit_into_the_speech_stays():
     missing = [RankedKeyword("gailvan", 0.99)]
     text = "please look at bailvan here"
-    assert find_misspellings(heard(text, 2.0), text, missing, ["gailvan"], (), ())
-    assert not find_misspellings(heard(text, 2.0)[:10], text, missing, ["gailvan"], (), ())
+    lists = Lists(["gailvan"], (), ())
+    assert find_misspellings(heard(text, 2.0), text, missing, lists)
+    assert not find_misspellings(heard(text, 2.0)[:10], text, missing, lists)
 
 
 def test_a_likelier_keyword_of_the_slides_stands_for_a_term_of_the_bank():
     def written(text, own, **probabilities):
         ranked = [RankedKeyword(*one) for one in probabilities.items()]
-        found = likelier_keywords(text, ranked, [one.keyword for one in ranked], own, common_words())
+        lists = Lists([one.keyword for one in ranked], own, common_words())
+        found = likelier_keywords(text, ranked, lists)
         for one in reversed(found):
             text = f"{text[: one.start]}{one.keyword}{text[one.end :]}"
         return text
