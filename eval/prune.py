@@ -17,7 +17,7 @@ import dataclasses
 import itertools
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # sap2 beside this folder, where it is not installed
@@ -36,7 +36,6 @@ from sap2.tiny.sentences import common_words
 
 SIZES = (40, 500, 2000, 10_000, 100_000)
 PRUNERS = ("spot", "match", "generate", "spot+generate")
-VOWELS, CONSONANTS = "aeiou", "bdfgklmnprstvz"
 PROMPT_MOST = 500
 """Terms that the model is told at most."""
 BANK = 10_000
@@ -61,9 +60,13 @@ class Settings:
     batch_size: int
 
 
+def _make_maker(seed: str, taken: Iterable[str] = ()) -> NameMaker:
+    return NameMaker(random.Random(seed), sorted(ACCENTS), {*common_words(), *taken})
+
+
 def make_names(count: int, taken: set[str], seed: int = 0) -> list[str]:
     """Names that are in no talk; no two of them sound alike."""
-    maker = NameMaker(random.Random(f"prune {seed}"), sorted(ACCENTS), common_words())
+    maker = _make_maker(f"prune {seed}")
     names = (name for name in iter(maker.name, "") if name not in taken)
     return list(itertools.islice(names, count))
 
@@ -111,7 +114,8 @@ def prepare(settings: Settings, seed: int, folder: Path) -> None:
     others = [*lists[len(lists) // 2 :], *lists[: len(lists) // 2]]
     useless = [{**row, "keywords": other} for row, other in zip(rows, others, strict=True)]
     write_rows(folder / "useless.jsonl", useless)
-    write_rows(folder / "alike.jsonl", [_alike(row) for row in rows])
+    maker = _make_maker(f"alike {seed}", listed)
+    write_rows(folder / "alike.jsonl", [_alike(row, maker) for row in rows])
     write_rows(folder / f"{OWN}.jsonl", rows)
     said = {word for row in rows for word in row["text"].split()}
     unsaid = [name for name in pool if name not in said]
@@ -133,27 +137,17 @@ def _spread(rows: list[Row], settings: Settings, seed: int) -> list[Row]:
     return [rows[index * len(rows) // every] for index in range(seed, every, settings.seeds)]
 
 
-def _alike(row: Row) -> Row:
-    """Nothing that is said is in the list, but one keyword with a letter changed, and one with two."""
-    draw, said = random.Random(row["id"]), set(row["text"].lower().split())
+def _alike(row: Row, maker: NameMaker) -> Row:
+    """Nothing that is said is in the list, but of each such keyword one with a letter changed, and one with two."""
+    said = set(row["text"].split())
     keywords: list[str] = []
     for keyword in row["keywords"]:
-        if said.isdisjoint(keyword.lower().split()):
+        if said.isdisjoint(keyword.split()):
             keywords.append(keyword)
-        else:
-            changed = _changed(keyword, draw)
-            keywords += [changed, _changed(changed, draw)]
-    keywords = [keyword for keyword in dict.fromkeys(keywords) if said.isdisjoint(keyword.lower().split())]
-    draw.shuffle(keywords)
+        elif near := maker.near(keyword):
+            keywords += [near, *filter(None, [maker.near(near)])]
+    random.Random(row["id"]).shuffle(keywords)
     return {**row, "keywords": keywords}
-
-
-def _changed(keyword: str, draw: random.Random) -> str:
-    """With another vowel for one of its vowels, or another consonant for one of its consonants."""
-    place = draw.choice([place for place, letter in enumerate(keyword) if letter.lower() in VOWELS + CONSONANTS])
-    letters = VOWELS if keyword[place].lower() in VOWELS else CONSONANTS
-    letter = draw.choice([letter for letter in letters if letter != keyword[place].lower()])
-    return keyword[:place] + letter + keyword[place + 1 :]
 
 
 def _longer(row: Row, pool: Sequence[str], size: int) -> Row:
