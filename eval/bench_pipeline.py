@@ -10,7 +10,9 @@ other work on the machine changes least. Peak memory is the proportional set siz
 model, a tiny one with random adapters and a few synthetic talks are made first.
 
 With ``--few N`` all is done a second time with the first N utterances only. What the others take on top is the steady
-state: the difference of the two runs, for an utterance, without start and end.
+state: the difference of the two runs, for an utterance, without start and end. One start takes seconds more than
+another, so that a difference which is little of the whole run says nothing: it is not known then, and more utterances
+are needed.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from process_tree import Watch
 
 from sap2.commands.shared import Parser, run_parser
 from sap2.errors import InputError
+
+LEAST = 0.25
+"""Share of the longer run that the difference of two runs must be, to be known."""
 
 
 class Cost(NamedTuple):
@@ -175,11 +180,27 @@ def report(costs: Sequence[Cost], same: str) -> str:
     return "\n".join(lines)
 
 
-def steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> list[tuple[float, float]]:
-    """Of each command, wall and processor seconds that one of so many more utterances takes."""
+class Rate(NamedTuple):
+    """Wall and processor seconds that one more utterance takes; None: not known."""
+
+    seconds: float | None
+    cpu: float | None
+
+    def times(self, other: Rate) -> tuple[float | None, float | None]:
+        """How many times as much it takes as another, by the clock and by processor time."""
+        pairs = zip(self, other, strict=True)
+        first, second = (None if None in pair else pair[0] / pair[1] for pair in pairs)
+        return first, second
+
+
+def steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> list[Rate]:
+    """Of each command, what one of so many more utterances takes."""
+
+    def known(longer: float, shorter: float) -> float | None:
+        return (longer - shorter) / utterances if longer - shorter >= LEAST * longer else None
+
     return [
-        ((all.seconds - some.seconds) / utterances, (all.cpu - some.cpu) / utterances)
-        for all, some in zip(costs, few, strict=True)
+        Rate(known(all.seconds, some.seconds), known(all.cpu, some.cpu)) for all, some in zip(costs, few, strict=True)
     ]
 
 
@@ -197,12 +218,19 @@ def figures(costs: Sequence[Cost], few: Sequence[Cost], utterances: int, same: s
 def report_steady(costs: Sequence[Cost], few: Sequence[Cost], utterances: int) -> str:
     """The table of what so many more utterances take."""
     lines = [f"{'steady state':22}{'ms/utt':>10}{'cpu ms/utt':>12}{'utt/s':>10}"]
-    per = steady(costs, few, utterances)
-    for cost, (seconds, cpu) in zip(costs, per, strict=True):
-        lines.append(f"{cost.name:22}{1000 * seconds:10.1f}{1000 * cpu:12.1f}{1 / seconds:10.1f}")
-    (total, total_cpu), (one, one_cpu) = per[-2:]
-    lines.append(f"two runs / sap2 pipeline: time {total / one:.2f}, processor time {total_cpu / one_cpu:.2f}")
+    rates = steady(costs, few, utterances)
+    for cost, (seconds, cpu) in zip(costs, rates, strict=True):
+        told = [_told(value and 1000 * value, ".1f") for value in (seconds, cpu)]
+        lines.append(f"{cost.name:22}{told[0]:>10}{told[1]:>12}{_told(seconds and 1 / seconds, '.1f'):>10}")
+    time, cpu = (_told(ratio, ".2f") for ratio in rates[-2].times(rates[-1]))
+    lines.append(f"two runs / sap2 pipeline: time {time}, processor time {cpu}")
+    if any(None in rate for rate in rates[-2:]):
+        lines.append(f"not known: less than {LEAST:.0%} of the run; give more utterances")
     return "\n".join(lines)
+
+
+def _told(value: float | None, form: str) -> str:
+    return "not known" if value is None else format(value, form)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -95,6 +95,19 @@ def test_the_steady_state_is_what_more_utterances_take():
     assert report_steady(costs, few, 100).endswith("two runs / sap2 pipeline: time 8.00, processor time 4.00")
 
 
+def test_a_difference_that_is_little_of_a_run_is_no_steady_state():
+    costs = [Cost("two runs together", 50.0, 60.0, 1.0), Cost("sap2 pipeline", 20.0, 25.0, 1.0)]
+    slower = [Cost("two runs together", 53.0, 20.0, 1.0), Cost("sap2 pipeline", 16.0, 15.0, 1.0)]
+    lines = report_steady(costs, slower, 100).splitlines()
+    assert lines[1].split() == ["two", "runs", "together", *["not", "known"], "400.0", *["not", "known"]]
+    assert lines[-2:] == [
+        "two runs / sap2 pipeline: time not known, processor time 4.00",
+        "not known: less than 25% of the run; give more utterances",
+    ]
+    told = bench_pipeline.figures(costs, slower, 100, "")
+    assert GOALS[-1].measure(json.loads(json.dumps(told))) == ("not known; whole processes 2.5 ×", None)
+
+
 def test_the_table_of_goals_has_a_row_for_each_and_says_what_is_met(tmp_path):
     arms = {
         "transformers": result(10.0, mib=800.0),
