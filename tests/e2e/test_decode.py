@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from serving import free_port
 
 from .conftest import SWIFT, environment, infer_arguments, read_results, responses, run_swift
 
@@ -122,8 +123,9 @@ def test_plain_transformers_and_peft_decode_the_same(corpus, trained, decoded):
 
 
 @contextlib.contextmanager
-def deployed(port: int, *arguments: str):
+def deployed(*arguments: str):
     """An OpenAI client of a ``swift deploy`` that ends with the block."""
+    port = free_port()
     command = ["deploy", *arguments, "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(
         [SWIFT, *command, "--temperature", "0", "--max_new_tokens", "60"],
@@ -143,9 +145,9 @@ def in_base64(path: str) -> str:
     return f"data:audio/flac;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
 
 
-def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decoded, unused_port):
+def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decoded):
     row = json.loads(corpus.test.read_text().splitlines()[0])
-    with deployed(unused_port, "--adapters", str(trained.checkpoint)) as client:
+    with deployed("--adapters", str(trained.checkpoint)) as client:
         model = client.models.list().data[0].id
         reply = ask(client, model, in_base64(row["audios"][0]), row["messages"][0]["content"])
         assert reply == responses(decoded)[row["audios"][0]]
@@ -155,11 +157,11 @@ def test_deploy_answers_a_request_with_audio_and_context(corpus, trained, decode
             )
 
 
-def test_deploy_answers_with_two_named_adapters_at_once(corpus, unused_port):
+def test_deploy_answers_with_two_named_adapters_at_once(corpus):
     prompts = {"asr": corpus.test, "prune": corpus.root / "test.prune.jsonl"}
     rows = {name: [json.loads(line) for line in path.read_text().splitlines()[:4]] for name, path in prompts.items()}
     named = ["--adapters", "asr=sap2-tiny-asr", "prune=sap2-tiny-prune", "--max_batch_size", "4"]
-    with deployed(unused_port, "--model", "sap2-tiny", "--model_type", "sap_qwen2_audio", *named) as client:
+    with deployed("--model", "sap2-tiny", "--model_type", "sap_qwen2_audio", *named) as client:
         asked = [
             (name, row) for four in zip(*([(n, r) for r in rows[n]] for n in rows), strict=True) for name, row in four
         ]
@@ -221,15 +223,6 @@ def ask(client, model: str, audio: str, text: str) -> str:
         model=model, messages=[{"role": "user", "content": content}], temperature=0, max_tokens=60
     )
     return chat.choices[0].message.content
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_scores_come_out_of_the_results(decoded, tmp_path):

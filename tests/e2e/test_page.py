@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 import picture
 import pytest
 import soundfile
+from serving import free_port
 
 ROOT = Path(__file__).parents[2]
 TALK = ROOT / "examples" / "my_talk"
@@ -51,9 +51,7 @@ def browser(microphone):
 @pytest.fixture(scope="module")
 def server(browser):
     """The address of a running server, and its end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     model = ["--model", "sap2-tiny", "--prune-adapter", "sap2-tiny-prune", "--asr-adapter", "sap2-tiny-asr"]
     command = [sys.executable, "-m", "sap2.cli", "serve", *model, "--max-segment-seconds", "3", "--port", str(port)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)

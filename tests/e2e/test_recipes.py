@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from serving import free_port
 
 from sap2.rowfiles import read_rows
 
@@ -150,7 +151,7 @@ def test_librispeech(librispeech):
 
 def test_two_servers_and_a_client(slidespeech):
     """They answer, and when their script is told to end, nothing of them is left."""
-    ports = [_free_port(), _free_port()]
+    ports = [free_port(), free_port()]
     given = {"PRUNE_CHECKPOINT": str(slidespeech.work / "prune" / "checkpoint-4"), "PRUNE_PORT": str(ports[0])}
     given |= {"ASR_CHECKPOINT": str(slidespeech.work / "asr" / "checkpoint-4"), "ASR_PORT": str(ports[1])}
     script = ["bash", EXAMPLES / "deploy" / "serve.sh"]
@@ -178,12 +179,6 @@ def test_two_servers_and_a_client(slidespeech):
 
 def _comma(row: dict) -> list[str]:
     return [", ".join(row["keywords"])]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(port: int, run: subprocess.Popen, log: Path) -> None:

@@ -36,11 +36,21 @@ def changed(before: Path, after: Path) -> set[str]:
     return {name for name, tensor in new.items() if name not in old or not torch.equal(old[name], tensor)}
 
 
-def test_the_tower_alone_learns_and_goes_on_where_it_was(examples, utterances, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("noise", [[], ["--loud"]])
+def test_the_tower_alone_learns_and_goes_on_where_it_was(examples, utterances, tmp_path, monkeypatch, noise):
     import tower
 
     monkeypatch.setattr(tower, "SAVE_STEPS", 2)
-    arguments = ["sap2-tiny", utterances, str(tmp_path / "model"), "--adapter", "sap2-tiny-asr", "--workers", "0"]
+    arguments = [
+        "sap2-tiny",
+        utterances,
+        str(tmp_path / "model"),
+        "--adapter",
+        "sap2-tiny-asr",
+        "--workers",
+        "0",
+        *noise,
+    ]
     monkeypatch.setattr(tower, "save", lambda *args: pytest.fail("stopped"))
     with pytest.raises(pytest.fail.Exception):
         tower.main([*arguments, "--steps", "2"])
