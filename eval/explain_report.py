@@ -189,7 +189,7 @@ def plot(utterances: Sequence[Measured], path: Path) -> None:
 
     words = [word for one in utterances for word in one["words"]]
     table = np.nanmean([np.array(word["heads"], dtype=float) for word in words], axis=0)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1, 1.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1, 1.5), layout="constrained")
     shown = left.imshow(table, cmap="viridis")
     left.set(xlabel="head", ylabel="layer", title="Pearson of attention with saliency")
     left.set_xticks(range(table.shape[1]), range(1, table.shape[1] + 1))
