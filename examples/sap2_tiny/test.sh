@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What sap2-tiny is worth on 16 talks that nobody heard, with lists of 5 slides: no list, a useless list, the list, both
-# stages, and the list among 500 keywords. By default of the model that comes with sap2; about 25 minutes of one CPU core,
+# stages, and the list among 500 keywords. By default of the model that comes with sap2; 9 to 25 minutes of one CPU core,
 # and it goes on where it was stopped. Everything lands in $RUN.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
