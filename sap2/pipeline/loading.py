@@ -20,6 +20,7 @@ from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
 from sap2.pipeline.adapters import shared_adapter, split_adapter
 from sap2.pipeline.confidence import WordCalibration
+from sap2.pipeline.threads import is_small
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
 from sap2.shipped import find_checkpoint, is_adapter
@@ -33,6 +34,7 @@ class LoadedModel:
     """A base model and its adapters; :meth:`use` switches between them.
 
     One adapter of all stages is merged into the weights where they are float32 (in others that would round them).
+    A small model on a CPU has torch use one thread (:mod:`sap2.pipeline.threads`), in all of the process.
 
     Args:
         model: folder or hub name of a Qwen2-Audio or SAP² model.
@@ -101,6 +103,8 @@ class LoadedModel:
         if shared is not None:
             base = self._merged()
         self.model = base.to(self.device).eval()
+        if self.device.type == "cpu" and is_small(config.text_config.hidden_size):
+            torch.set_num_threads(1)
 
     def _load_adapter(self, base: SAP2Qwen2AudioForConditionalGeneration, folder: str, stage: str) -> None:
         try:

@@ -38,6 +38,7 @@ from sap2.pipeline.engines.merging import can_merge
 from sap2.pipeline.engines.replies import TokenQueue, read_reply, read_stream
 from sap2.pipeline.engines.transformers import greedy_config
 from sap2.pipeline.engines.vllm_plugin import DRIVER, REASON, language_model_config
+from sap2.pipeline.threads import is_chosen, listening_threads
 
 SETTLED = {
     "model": "--model",
@@ -284,10 +285,8 @@ def _settings(
 
 def _share_cores() -> None:
     """On a CPU, leave the engine's cores to it: threads of both on one core wait for each other."""
-    if current_platform.is_cpu() and "OMP_NUM_THREADS" not in os.environ:
-        from sap2.pipeline.engines.vllm_cpu import listening_threads
-
-        torch.set_num_threads(listening_threads())
+    if current_platform.is_cpu() and not is_chosen():
+        torch.set_num_threads(min(torch.get_num_threads(), listening_threads()))
 
 
 def _check_generation(config: GenerationConfig) -> None:

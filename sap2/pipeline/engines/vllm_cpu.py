@@ -6,7 +6,6 @@ a small model, and takes the last adapter for a token that has none. What is her
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,10 +18,7 @@ from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
-LISTENING_SHARE = 8
-"""One of so many cores hears and embeds, at least one; the others generate.
-
-Qwen2-Audio's language model has ten times the weights of its tower, and works on an utterance in each stage."""
+from sap2.pipeline.threads import generating_threads, is_chosen
 
 
 def install() -> None:
@@ -46,18 +42,9 @@ class SameProcessExecutor(UniProcExecutor):
     """
 
     def _init_executor(self) -> None:
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, _cores() - listening_threads()))
+        if not is_chosen():
+            torch.set_num_threads(generating_threads(self.model_config.get_hidden_size()))
         super()._init_executor()
-
-
-def listening_threads() -> int:
-    """Threads of torch in the process that hears and embeds, beside an engine that has the other cores."""
-    return max(1, _cores() // LISTENING_SHARE)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _noting_owners(update: Any) -> Any:
