@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 SMALL_WIDTH = 512
-"""Hidden units of a language model below which several threads wait for each other longer than they work."""
+"""Hidden units of a language model below which several threads, and those that read the next audio, wait for each other
+longer than they work."""
 LISTENING_SHARE = 8
 """Beside vLLM, one of so many cores hears and embeds, at least one; the others generate.
 
