@@ -5,15 +5,24 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import os
 
 import pytest
+from tqdm import tqdm
 
 from sap2.cli import main
 from sap2.errors import EngineError, InputError
 from sap2.pipeline.engines import choice
 from sap2.pipeline.engines.choice import check_vllm, open_engine
 from sap2.pipeline.engines.transformers import TransformersEngine
-from sap2.pipeline.engines.vllm_plugin import ARCHITECTURE, REASON, keep_reason, language_model_config
+from sap2.pipeline.engines.vllm_plugin import (
+    ARCHITECTURE,
+    DRIVER,
+    REASON,
+    keep_reason,
+    language_model_config,
+    lock_bars,
+)
 
 
 @pytest.fixture
@@ -94,6 +103,14 @@ def test_why_vllm_does_not_start_is_kept_in_one_line_while_somebody_waits(tmp_pa
     fail("later")
     assert shown.getvalue().startswith("no traceback\nfailed\nTraceback")
     assert not reason.exists()
+
+
+@pytest.mark.parametrize("driver", ["the process itself", "another"])
+def test_bars_of_vllms_processes_leave_no_semaphore(driver, monkeypatch):
+    monkeypatch.setattr(tqdm, "_lock", before := object(), raising=False)
+    monkeypatch.setenv(DRIVER, str(os.getpid() if driver == "the process itself" else os.getppid()))
+    lock_bars()
+    assert (tqdm._lock is before) == (driver == "the process itself")
 
 
 @pytest.mark.parametrize("given", ["{", "[1]"])

@@ -133,6 +133,13 @@ def test_a_driver_that_ends_leaves_no_process_and_the_run_goes_on(talks, tmp_pat
     check_goes_on(options, done, talks, tmp_path)
 
 
+def test_a_run_that_comes_to_its_end_leaves_no_semaphore(talks, tmp_path):
+    options = options_for(talks, tmp_path / "result.jsonl")
+    done = subprocess.run(command_of(options, {}), capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0 and len(rows_of(options.result_path)) == len(rows_of(talks)), done.stderr[-3000:]
+    assert "leaked" not in done.stderr
+
+
 def test_a_cache_that_cannot_be_had_is_one_line_that_says_what_settles_it(talks, tmp_path):
     options = options_for(talks, tmp_path / "result.jsonl")
     command = command_of(options, {"kv_cache_memory_bytes": 1 << 50})

@@ -11,8 +11,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from sap2.errors import debugging, one_line
 
@@ -35,9 +38,22 @@ def die_with_driver() -> None:
 
     vLLM's own processes outlive one that is killed, and hold on to the memory of their GPU.
     """
-    driver = os.environ.get(DRIVER)
-    if driver is not None and driver != str(os.getpid()) and sys.platform == "linux":
+    if _is_ours() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def _is_ours() -> bool:
+    return os.environ.get(DRIVER, str(os.getpid())) != str(os.getpid())
+
+
+def lock_bars() -> None:
+    """Give tqdm a lock of this process alone; only in processes of our engine.
+
+    vLLM ends its processes without their own end. Of the lock that tqdm makes for several processes a semaphore is left
+    then, of which Python warns the user.
+    """
+    if _is_ours():
+        tqdm.set_lock(threading.RLock())
 
 
 class _KeepReason(logging.Filter):
@@ -72,6 +88,7 @@ def register() -> None:
 
     die_with_driver()
     keep_reason()
+    lock_bars()
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"{__package__}.vllm_model:{ARCHITECTURE}")
     if current_platform.is_cpu():
