@@ -20,7 +20,7 @@ from sap2.model.processing import SAP2Qwen2AudioProcessor
 from sap2.model.settings import MODEL_TYPE, apply_settings, resolve_settings
 from sap2.pipeline.adapters import shared_adapter, split_adapter
 from sap2.pipeline.confidence import WordCalibration
-from sap2.pipeline.threads import is_small
+from sap2.pipeline.threads import is_chosen, is_small
 from sap2.prompts import DEFAULT_SYSTEM
 from sap2.pruning.calibration import Calibration
 from sap2.shipped import find_checkpoint, is_adapter
@@ -103,7 +103,7 @@ class LoadedModel:
         if shared is not None:
             base = self._merged()
         self.model = base.to(self.device).eval()
-        if self.device.type == "cpu" and is_small(config.text_config.hidden_size):
+        if self.device.type == "cpu" and not is_chosen() and is_small(config.text_config.hidden_size):
             torch.set_num_threads(1)
 
     def _load_adapter(self, base: SAP2Qwen2AudioForConditionalGeneration, folder: str, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""How many threads of torch work on a CPU. ``OMP_NUM_THREADS``, where it is set, is never overruled."""
+"""How many threads of torch work on a CPU, where nobody has chosen: ``OMP_NUM_THREADS`` is never overruled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_chosen() -> bool:
 
 def is_small(width: int) -> bool:
     """Whether a language model of so many hidden units is quickest with one thread."""
-    return width < SMALL_WIDTH and not is_chosen()
+    return width < SMALL_WIDTH
 
 
 def listening_threads() -> int:
